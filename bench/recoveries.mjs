@@ -1,0 +1,113 @@
+import { explore } from '../dist/explore/index.js';
+import { bootControl, stateFsScenario } from '../dist/testing/index.js';
+import { virtioStack } from '../dist/virtio/index.js';
+import { rotated, summarize } from './stats.mjs';
+import { fixed, formatTable, times, verdict } from './table.mjs';
+
+/** Recoveries a second, with everything verified. */
+const GOAL_PER_SECOND = 10_000;
+/** Depth 2 is what users run; depth 3 has enough recoveries that start-up weighs little. */
+const DEPTHS = [2, 3];
+const COMMITS = ['checksummed', 'ordered'];
+
+/** The layers between scenario and disk, as the command line builds them: one stack, restarted for each recovery. */
+function throughOptions(through) {
+  if (through === 'direct') return {};
+  let stack;
+  return {
+    through: (backend) => {
+      if (stack === undefined) stack = virtioStack(backend);
+      else stack.restart(backend);
+      return stack.driver;
+    },
+  };
+}
+
+function contestants() {
+  const list = [];
+  for (const depth of DEPTHS) {
+    for (const commit of COMMITS) {
+      for (const through of ['direct', 'virtio']) {
+        const options = { depth, ...throughOptions(through) };
+        list.push({ depth, commit, through, options, perSecond: [], recoveries: 0, images: '', repeats: 1 });
+      }
+    }
+  }
+  return list;
+}
+
+/** Runs one whole exploration. @returns its milliseconds */
+function runOnce(contestant) {
+  const { depth, commit, through, options } = contestant;
+  const scenario = stateFsScenario(bootControl, { commit });
+  const start = performance.now();
+  const result = explore(scenario, options);
+  const elapsedMs = performance.now() - start;
+  if (!result.clean) {
+    throw new Error(
+      `boot-control ${commit} depth ${depth} ${through}: expected a complete run without violations, got ` +
+        `${result.violations.length} violations, ${result.incompleteReason ?? 'complete'}`,
+    );
+  }
+  contestant.recoveries = result.recoveries;
+  contestant.images = String(result.images);
+  return elapsedMs;
+}
+
+/** Repeats the exploration until the sample is long enough to mean something. */
+function sample(contestant) {
+  let elapsedMs = 0;
+  for (let i = 0; i < contestant.repeats; i++) elapsedMs += runOnce(contestant);
+  return (contestant.recoveries * contestant.repeats * 1000) / elapsedMs;
+}
+
+/** @param {{ quick: boolean, progress: (line: string) => void }} settings */
+export function measureRecoveries({ quick, progress }) {
+  const sampleMs = quick ? 100 : 400;
+  const roundCount = quick ? 3 : 9;
+  const list = contestants();
+  progress('recoveries: warming up');
+  for (let i = 0; i < 2; i++) {
+    for (const one of list) one.repeats = Math.max(1, Math.ceil(sampleMs / runOnce(one)));
+  }
+  for (let round = 0; round < roundCount; round++) {
+    progress(`recoveries: round ${round + 1} of ${roundCount}`);
+    for (const one of rotated(list, round)) one.perSecond.push(sample(one));
+  }
+  return {
+    goalPerSecond: GOAL_PER_SECOND,
+    roundCount,
+    rows: list.map(({ depth, commit, through, perSecond, recoveries, images, repeats }) => ({
+      depth,
+      commit,
+      through,
+      recoveriesARun: recoveries,
+      images,
+      runsASample: repeats,
+      bestPerSecond: Math.max(...perSecond),
+      medianPerSecond: summarize(perSecond).median,
+    })),
+  };
+}
+
+export function renderRecoveries({ goalPerSecond, roundCount, rows }) {
+  const directOf = (row) =>
+    rows.find((one) => one.through === 'direct' && one.depth === row.depth && one.commit === row.commit);
+  const cells = rows.map((row) => [
+    row.commit,
+    String(row.depth),
+    row.through,
+    fixed(row.recoveriesARun, 0),
+    fixed(row.medianPerSecond, 0),
+    fixed(row.bestPerSecond, 0),
+    times(row.medianPerSecond / directOf(row).medianPerSecond),
+    times(row.bestPerSecond / goalPerSecond),
+    verdict(row.bestPerSecond >= goalPerSecond),
+  ]);
+  const head = ['commit', 'depth', 'through', 'recoveries', 'median/s', 'best/s', 'vs direct', 'best vs goal', 'goal'];
+  return [
+    `Recoveries a second: boot-control, every image, everything verified (goal: ${fixed(goalPerSecond, 0)}; ` +
+      `${roundCount} interleaved rounds)`,
+    formatTable(head, cells, 1),
+  ].join('\n\n');
+}

@@ -1,0 +1,37 @@
+import { styleText } from 'node:util';
+
+/** Where a command writes to; the process's streams, or a test's. */
+export interface Output {
+  /** Results. */
+  out(text: string): void;
+  /** Progress and errors. */
+  err(text: string): void;
+  /** Whether progress may overwrite its own line. */
+  readonly isTerminal: boolean;
+  readonly useColour: boolean;
+}
+
+type Style = 'red' | 'green' | 'yellow' | 'bold' | 'dim';
+
+/** `text` in a colour, where colours are wanted. */
+export function paint(output: Output, style: Style, text: string): string {
+  return output.useColour ? styleText(style, text) : text;
+}
+
+/** Rows in columns that line up; numbers to the right. */
+export function formatTable(header: readonly string[], rows: readonly (readonly (string | number)[])[]): string[] {
+  const texts = [header, ...rows.map((row) => row.map(String))];
+  const widths = header.map((_, column) => Math.max(...texts.map((row) => (row[column] ?? '').length)));
+  const isNumeric = header.map(
+    (_, column) => rows.length > 0 && rows.every((row) => /^[~\d]/.test(String(row[column]))),
+  );
+  return texts.map((row) =>
+    row
+      .map((cell, column) => {
+        const width = widths[column] as number;
+        return isNumeric[column] ? cell.padStart(width) : cell.padEnd(width);
+      })
+      .join('  ')
+      .trimEnd(),
+  );
+}

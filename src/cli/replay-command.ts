@@ -1,0 +1,67 @@
+import { decodeToken, renderStory, replayAsync, type Story } from '../explore/index.ts';
+import { assertCommit } from '../statefs/index.ts';
+import { EXIT_CLEAN, EXIT_VIOLATION } from './explore-command.ts';
+import { type Output, paint } from './output.ts';
+import { loadScenario, misuse, tokenPath } from './scenarios.ts';
+import { stackOf, type Through } from './stack.ts';
+
+/** The options of `powercut replay`, as parsed. */
+export interface ReplayFlags {
+  readonly scenario?: string;
+  readonly json?: boolean;
+}
+
+/** Runs `powercut replay`. @returns the exit code: 1 where the case still violates */
+export async function runReplay(token: string, flags: ReplayFlags, output: Output): Promise<number> {
+  const { scenario: name, settings } = decodeToken(token);
+  const { commit = 'checksummed', through = 'direct', size, file } = settings;
+  const source = flags.scenario ?? (file === undefined ? name : fileOfToken(file, name));
+  const scenario = await loadScenario(source, {
+    commit: commitOf(commit),
+    sizeBytes: size === undefined ? undefined : Number(size),
+    broken: settings['break'],
+  });
+  const story = await replayAsync(scenario, token, { ...stackOf(throughOf(through)), settings });
+  if (flags.json) output.out(`${JSON.stringify(toJson(story), (_key, value) => plain(value))}\n`);
+  else
+    for (const line of renderStory(story, scenario.describe?.bind(scenario)))
+      output.out(`${highlight(line, output)}\n`);
+  return story.violation === undefined ? EXIT_CLEAN : EXIT_VIOLATION;
+}
+
+/** A token is text that people paste: it may name a script at or below the folder they stand in, and no other. */
+function fileOfToken(file: string, name: string): string {
+  if (file !== '' && tokenPath(file) === file) return file;
+  throw misuse(`token: the scenario "${name}" is in a file outside of this folder: name it with --scenario`);
+}
+
+function commitOf(text: string): 'ordered' | 'checksummed' {
+  try {
+    assertCommit(text);
+    return text;
+  } catch {
+    throw misuse('token: it names a commit mode that there is not');
+  }
+}
+
+function throughOf(text: string): Through {
+  if (text === 'virtio' || text === 'direct') return text;
+  throw misuse('token: it names a stack that there is not');
+}
+
+function highlight(line: string, output: Output): string {
+  if (line.startsWith('VIOLATION')) return paint(output, 'red', line);
+  if (line.startsWith('POWER CUT')) return paint(output, 'yellow', line);
+  return line.startsWith('OK') ? paint(output, 'green', line) : line;
+}
+
+function toJson(story: Story): unknown {
+  const { scenario, profile, where, before, levels, kept, violation } = story;
+  return { scenario, profile, where, before, levels, kept, violation: violation ?? null };
+}
+
+/** Bytes as hexadecimal, big integers as decimal strings. */
+function plain(value: unknown): unknown {
+  if (typeof value === 'bigint') return value.toString();
+  return value instanceof Uint8Array ? Buffer.from(value).toString('hex') : value;
+}

@@ -1,0 +1,132 @@
+import { existsSync, statSync } from 'node:fs';
+import { isAbsolute, relative, resolve } from 'node:path';
+import process from 'node:process';
+import { fileURLToPath } from 'node:url';
+import { CodedError, codeOf, describeValue, messageOf } from '../core/index.ts';
+import type { Scenario } from '../explore/index.ts';
+import type { CommitMode } from '../statefs/index.ts';
+import { brokenRules, stateFsScenario, workloads } from '../testing/index.ts';
+
+/** What a scenario is made from, beside its name; kept in tokens. */
+export interface ScenarioSettings {
+  readonly commit: CommitMode;
+  readonly sizeBytes: number | undefined;
+  /** Name of a rule to take away from the store. */
+  readonly broken: string | undefined;
+}
+
+const SCRIPT = /\.[cm]?[jt]s$/;
+const CAPABILITIES = ['core', 'blockdev', 'envelope', 'faults', 'virtio', 'statefs', 'explore', 'testing'];
+
+/**
+ * The scenario of that name, or of that file.
+ * @throws CodedError EINVAL, one line, for what is neither
+ */
+export async function loadScenario(name: string, settings: ScenarioSettings): Promise<Scenario> {
+  if (Object.hasOwn(workloads, name)) return builtIn(name, settings);
+  if (SCRIPT.test(name)) return fromFile(name, settings);
+  throw misuse(
+    `scenario: expected one of ${Object.keys(workloads).join(', ')}, or a .ts or .js file, got ${describeValue(name)}`,
+  );
+}
+
+/**
+ * How a token names the scenario of that name: undefined for one that ships with powercut, a relative path for a script
+ * at or below the current folder, and '' for one elsewhere, which the token then leaves to be named again.
+ */
+export function tokenPath(name: string): string | undefined {
+  if (!SCRIPT.test(name)) return undefined;
+  const path = relative(process.cwd(), resolve(name));
+  return path.startsWith('..') || isAbsolute(path) ? '' : path;
+}
+
+function builtIn(name: string, settings: ScenarioSettings): Scenario {
+  const { broken, sizeBytes } = settings;
+  if (broken !== undefined && !Object.hasOwn(brokenRules, broken)) {
+    throw misuse(`--break: expected one of ${Object.keys(brokenRules).join(', ')}, got ${describeValue(broken)}`);
+  }
+  if (sizeBytes !== undefined && name !== 'large-value')
+    throw misuse(`--size: ${name} has a size of its own; large-value takes one`);
+  const rules = broken === undefined ? undefined : brokenRules[broken]?.rules;
+  const workload = orMisuse('--size', () =>
+    (workloads[name] as (size?: number) => Parameters<typeof stateFsScenario>[0])(sizeBytes),
+  );
+  return stateFsScenario(workload, { commit: settings.commit, ...(rules === undefined ? {} : { rules }) }) as Scenario;
+}
+
+async function fromFile(path: string, settings: ScenarioSettings): Promise<Scenario> {
+  if (settings.broken !== undefined) throw misuse('--break: it goes with the scenarios that ship with powercut');
+  const file = resolve(path);
+  if (!existsSync(file) || !statSync(file).isFile()) throw misuse(`scenario: there is no file ${file}`);
+  const module = await importScript(file);
+  const exported = module['default'] ?? module['scenario'];
+  const made =
+    typeof exported === 'function' ? await call(exported as (options: unknown) => unknown, settings, path) : exported;
+  return checkShape(made, path);
+}
+
+/** Loads a TypeScript or JavaScript file; it finds `powercut/...` in this very package, installed beside it or not. */
+async function importScript(file: string): Promise<Record<string, unknown>> {
+  const { createJiti } = await import('jiti');
+  const root = fileURLToPath(new URL('..', import.meta.url));
+  const alias = Object.fromEntries(CAPABILITIES.map((name) => [`powercut/${name}`, resolve(root, name, 'index.js')]));
+  const jiti = createJiti(import.meta.url, { alias, fsCache: false, moduleCache: false, interopDefault: false });
+  try {
+    return await jiti.import<Record<string, unknown>>(file);
+  } catch (error) {
+    throw misuse(`scenario ${file} can't be loaded: ${firstLine(messageOf(error))}`, error);
+  }
+}
+
+async function call(make: (options: unknown) => unknown, settings: ScenarioSettings, path: string): Promise<unknown> {
+  try {
+    return await make({ commit: settings.commit, sizeBytes: settings.sizeBytes });
+  } catch (error) {
+    throw misuse(`scenario ${path}: its function threw: ${firstLine(messageOf(error))}`, error);
+  }
+}
+
+function checkShape(value: unknown, path: string): Scenario {
+  if (typeof value !== 'object' || value === null) {
+    throw misuse(
+      `scenario ${path}: expected a scenario as default export or as export "scenario", got ${describeValue(value)}`,
+    );
+  }
+  for (const name of ['format', 'workload', 'recover', 'invariant']) {
+    if (typeof (value as Record<string, unknown>)[name] !== 'function') {
+      throw misuse(
+        `scenario ${path}: expected a function "${name}", got ${describeValue((value as Record<string, unknown>)[name])}`,
+      );
+    }
+  }
+  return value as Scenario;
+}
+
+/**
+ * What a scenario threw outside of its recovery, as one line that says where: the author needs no stack through powercut.
+ * An error of powercut's own passes through.
+ */
+export function scenarioFailure(name: string, error: unknown): unknown {
+  if (tokenPath(name) === undefined || codeOf(error) === 'EINVAL') return error;
+  const frame =
+    error instanceof Error ? /\(?([^()\s]+\.[cm]?[jt]s:\d+):\d+\)?/.exec(error.stack ?? '')?.[1] : undefined;
+  const where = frame === undefined ? '' : ` (${relative(process.cwd(), frame)})`;
+  return misuse(`scenario ${name}: it threw outside of its recovery: ${firstLine(messageOf(error))}${where}`, error);
+}
+
+function orMisuse<T>(label: string, run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    throw misuse(`${label}: ${messageOf(error)}`, error);
+  }
+}
+
+function firstLine(text: string): string {
+  return (text.split('\n').find((line) => line.trim() !== '') ?? text).trim();
+}
+
+/** What the caller of the command did wrong: one line, exit code 2. */
+export function misuse(message: string, cause?: unknown): CodedError {
+  return new CodedError('EINVAL', message, cause === undefined ? undefined : { cause });
+}

@@ -1,0 +1,18 @@
+export { type ExploreOptions, explore, exploreAsync, type Progress } from './explore.ts';
+export { History, type HistoryEvent } from './history.ts';
+export { type KeyValueContent, type KeyValueOp, KeyValueOracle } from './key-value-oracle.ts';
+export { renderStory } from './render.ts';
+export { replay, replayAsync, type Story, type StoryLevel } from './replay.ts';
+export type {
+  CrashPointResult,
+  ExploreResult,
+  KeptSector,
+  Nondeterminism,
+  StrategyName,
+  Violation,
+} from './result.ts';
+export type { RecoveryRun, Run, Scenario } from './scenario.ts';
+export type { StackOptions } from './session.ts';
+export { describeStep, type Step } from './steps.ts';
+export type { StrategyOptions } from './strategy.ts';
+export { type Case, decodeToken, encodeToken, type Level } from './token.ts';

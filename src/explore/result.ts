@@ -1,0 +1,85 @@
+import type { HistoryEvent } from './history.ts';
+import type { Level } from './token.ts';
+
+export type StrategyName = 'exhaustive' | 'random' | 'bounded' | 'prefix';
+
+/** A sector whose content was open after the cut, and what it turned out to hold. */
+export interface KeptSector {
+  /** 0: after the first cut; 1: after the cut in the first recovery; and so on. */
+  readonly level: number;
+  readonly sector: number;
+  /** `damaged`: the physical sector that starts here is noise. `intact`: it is not. */
+  readonly kind: 'version' | 'damaged' | 'intact';
+  /** 0 the newest. */
+  readonly version: number;
+  readonly versionCount: number;
+}
+
+/** One failing case, made as small as could be found. */
+export interface Violation {
+  /** Replays it. */
+  readonly token: string;
+  /** What the invariant, or the recovery, said. */
+  readonly message: string;
+  readonly crashPoint: number;
+  /** Where the power failed: in the workload, then in each recovery. */
+  readonly where: readonly string[];
+  readonly levels: readonly Level[];
+  /** Number of power cuts. */
+  readonly cuts: number;
+  /** What was open and was read, in that order. */
+  readonly kept: readonly KeptSector[];
+  readonly history: readonly HistoryEvent<unknown, unknown>[];
+}
+
+/** Two runs of the same recovery on the same image that differ. */
+export interface Nondeterminism {
+  readonly crashPoint: number;
+  /** The first differing step. */
+  readonly step: number;
+  readonly message: string;
+}
+
+export interface CrashPointResult {
+  readonly index: number;
+  readonly label: string;
+  /** Images that a cut here can leave. */
+  readonly images: bigint;
+  /** Recoveries run, those after cuts in recovery among them. */
+  readonly recoveries: number;
+  /** Recoveries that violated. */
+  readonly violations: number;
+}
+
+/** What an exploration covered and found. */
+export interface ExploreResult {
+  readonly scenario: string;
+  readonly strategy: StrategyName;
+  readonly depth: number;
+  readonly profile: string;
+  readonly settings: Readonly<Record<string, string>>;
+  readonly seed: number | undefined;
+  /** Every image at every crash point was covered, at every depth asked for. */
+  readonly complete: boolean;
+  /** Why not; undefined where it is. */
+  readonly incompleteReason: string | undefined;
+  /** Complete, no violation, no nondeterminism. */
+  readonly clean: boolean;
+  /** Crash points explored. */
+  readonly crashPoints: number;
+  /** Moments of the workload at which a cut is covered by them: before, between and after all its events. */
+  readonly momentsCovered: number;
+  /** Images reachable by one cut: the sum over the crash points explored. */
+  readonly images: bigint;
+  /** By number of cuts, the first entry is `images`: the sum over the states from which recoveries were run. */
+  readonly imagesByDepth: readonly bigint[];
+  readonly recoveries: number;
+  /** Recoveries repeated to see whether they agree; not among `recoveries`. */
+  readonly rechecks: number;
+  readonly violations: readonly Violation[];
+  /** Recoveries that violated; several may come down to one entry of `violations`. */
+  readonly violatingRecoveries: number;
+  readonly nondeterminism: Nondeterminism | undefined;
+  readonly points: readonly CrashPointResult[];
+  readonly elapsedMs: number;
+}

@@ -1,0 +1,235 @@
+import type { BlockDevice } from '../blockdev/index.ts';
+import { assertInteger, type Choices, CodedError } from '../core/index.ts';
+import { type DiskProfile, DiskState, type ProfileName, profileOf, RecordedChoices } from '../faults/index.ts';
+import { Attempt, type AttemptSetup, RecoveryDisk } from './attempt.ts';
+import type { History } from './history.ts';
+import { isThenable, type Scenario } from './scenario.ts';
+import { StepLog } from './steps.ts';
+import type { Level } from './token.ts';
+import { type CrashPoint, fingerprint, RecordingDisk, RecordingRun, type TraceEvent, TracePlayer } from './trace.ts';
+
+/** Steps of work that may have to wait for a scenario; one that is synchronous never yields. */
+export type Work<T> = Generator<PromiseLike<unknown>, T, unknown>;
+
+/** What the scenario runs on. */
+export interface StackOptions {
+  /** Default `nvme-512`. */
+  readonly profile?: ProfileName | DiskProfile;
+  /** Puts layers between the scenario and the disk, for example a virtio stack. Called for each recovery. */
+  readonly through?: (backend: BlockDevice) => BlockDevice;
+  /** What `through` and the scenario were made from, kept in tokens for the one who replays. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** A recovery with more device operations than this has not ended. Default 250,000. */
+  readonly maxSteps?: number;
+}
+
+/** How one case went. */
+export interface CaseOutcome {
+  /** The levels reached, with the choices really made. */
+  readonly levels: readonly Level[];
+  readonly violation: string | undefined;
+  /** What each level did, where asked for. */
+  readonly logs: readonly StepLog[];
+  /** Where the power failed in each level but the last. */
+  readonly cuts: readonly string[];
+  /** Up to the end of the last level. */
+  readonly history: History;
+}
+
+interface AttemptOptions {
+  readonly history: History;
+  readonly choices: Choices;
+  readonly captures: boolean;
+  readonly sharedCount?: number;
+  readonly log?: StepLog | undefined;
+}
+
+/** A scenario on a profile and a stack, with its workload recorded: everything that cases are run from. */
+export class Session {
+  readonly scenario: Scenario;
+  readonly profile: DiskProfile;
+  readonly state: DiskState;
+  readonly linear: boolean;
+  events: readonly TraceEvent[] = [];
+  #fingerprint = 0;
+  readonly #through: (backend: BlockDevice) => BlockDevice;
+  readonly #maxSteps: number;
+
+  constructor(scenario: Scenario, options: StackOptions, linear: boolean) {
+    this.scenario = checkScenario(scenario);
+    this.profile = profileOf(options.profile ?? 'nvme-512');
+    this.linear = linear;
+    this.#through = options.through ?? ((backend) => backend);
+    this.#maxSteps = options.maxSteps ?? 250_000;
+    assertInteger(this.#maxSteps, 'maxSteps', 1);
+    const sectorCount = (scenario.disk.sectorCount * 512) / this.profile.sectorBytes;
+    if (!Number.isInteger(sectorCount)) {
+      const unit = this.profile.sectorBytes / 512;
+      throw misuse(`disk.sectorCount: expected a multiple of ${unit} on ${this.profile.name}`);
+    }
+    this.state = new DiskState(this.profile, sectorCount, false);
+  }
+
+  /** Of the workload. */
+  get fingerprint(): number {
+    return this.#fingerprint;
+  }
+
+  /** Formats the disk and records the workload; the state is the formatted disk afterwards. */
+  *record(): Work<void> {
+    const disk = new RecordingDisk(this.state);
+    const formatted = this.scenario.format(this.#through(disk));
+    if (isThenable(formatted)) yield formatted;
+    this.state.settleAll();
+    const before = this.state.checkpoint();
+    const events: TraceEvent[] = [];
+    const recorder = new RecordingDisk(this.state, events);
+    const worked = this.scenario.workload(this.#through(recorder), new RecordingRun(events));
+    if (isThenable(worked)) yield worked;
+    this.state.undo(before);
+    this.events = events;
+    this.#fingerprint = fingerprint(events, (version) => this.state.internedBytes(version));
+  }
+
+  player(): TracePlayer {
+    return new TracePlayer(this.state, this.events, this.linear);
+  }
+
+  countCrashPoints(): number {
+    const before = this.state.checkpoint();
+    const player = this.player();
+    let count = 0;
+    while (player.next() !== undefined) count++;
+    this.state.undo(before);
+    this.state.rewind(before);
+    return count;
+  }
+
+  /** Runs one recovery from the state as it is; does not go back. */
+  *attempt(options: AttemptOptions): Work<Attempt> {
+    const { state, scenario, linear } = this;
+    const setup: AttemptSetup = {
+      scenario,
+      state,
+      linear,
+      base: state.checkpoint(),
+      history: options.history,
+      choices: options.choices,
+      captures: options.captures,
+      sharedCount: options.sharedCount ?? -1,
+      maxSteps: this.#maxSteps,
+      log: options.log,
+    };
+    const attempt = new Attempt(setup);
+    const { log } = options;
+    state.choices = attempt;
+    state.onResolve = log === undefined ? undefined : (resolution) => log.keep(state, resolution);
+    try {
+      let observed = scenario.recover(this.#through(new RecoveryDisk(setup, attempt)), attempt);
+      if (isThenable(observed)) observed = yield observed;
+      attempt.finish(observed);
+    } catch (error) {
+      attempt.fault(error);
+    }
+    attempt.close();
+    if (attempt.misuse !== undefined) throw attempt.misuse;
+    return attempt;
+  }
+
+  /**
+   * Runs one case from the crash point at which the state is, and goes back to it.
+   * @param choicesOf turns a level's list into choices
+   */
+  *runCase(
+    point: CrashPoint,
+    levels: readonly Level[],
+    choicesOf: (values: readonly number[]) => Choices,
+    logged: boolean,
+  ): Work<CaseOutcome> {
+    const before = this.state.checkpoint();
+    const logs: StepLog[] = [];
+    const taken: Level[] = [];
+    const cuts: string[] = [];
+    let history = point.history;
+    let violation: string | undefined;
+    try {
+      for (const level of levels) {
+        this.state.cut();
+        const base = this.state.checkpoint();
+        const log = logged ? new StepLog() : undefined;
+        if (log !== undefined) logs.push(log);
+        const captures = level.cut >= 0;
+        history = history.with(CUT);
+        const attempt = yield* this.attempt({ history, choices: choicesOf(level.choices), captures, log });
+        violation = attempt.violation;
+        const snapshot = attempt.snapshots[level.cut];
+        const ended = violation !== undefined || snapshot === undefined;
+        taken.push(
+          ended
+            ? { choices: attempt.choices, cut: -1 }
+            : { choices: attempt.choices.slice(0, snapshot.choiceCount), cut: level.cut },
+        );
+        history = ended ? attempt.history : snapshot.history;
+        if (ended) break;
+        if (log !== undefined) log.steps.length = snapshot.stepCount;
+        cuts.push(snapshot.where);
+        this.state.undo(base);
+        this.state.apply(snapshot.delta);
+      }
+    } finally {
+      this.state.undo(before);
+      this.state.rewind(before);
+    }
+    return { levels: taken, violation, logs, cuts, history };
+  }
+}
+
+/** The event of a power cut. */
+export const CUT = { kind: 'cut' } as const;
+
+/** Choices that must be the recorded ones exactly. */
+export function strictly(values: readonly number[]): Choices {
+  return new RecordedChoices(values);
+}
+
+/** Runs work that does not wait. */
+export function runSync<T>(work: Work<T>): T {
+  const step = work.next();
+  if (step.done === true) return step.value;
+  // Somebody else may await it: an unhandled rejection here would be ours.
+  step.value.then(undefined, () => undefined);
+  work.return(undefined as T);
+  throw misuse('this scenario is asynchronous: use exploreAsync or replayAsync');
+}
+
+/** Runs work that may wait. */
+export async function runAsync<T>(work: Work<T>): Promise<T> {
+  let step = work.next();
+  while (step.done !== true) {
+    let settled: { value: unknown } | { error: unknown };
+    try {
+      settled = { value: await step.value };
+    } catch (error) {
+      settled = { error };
+    }
+    step = 'error' in settled ? work.throw(settled.error) : work.next(settled.value);
+  }
+  return step.value;
+}
+
+export function misuse(message: string): CodedError {
+  return new CodedError('EINVAL', message);
+}
+
+/** @throws CodedError EINVAL naming the first member that is not as a scenario's is */
+function checkScenario(scenario: Scenario): Scenario {
+  if (typeof scenario !== 'object' || scenario === null) throw misuse('scenario: expected an object');
+  if (typeof scenario.name !== 'string' || scenario.name === '') throw misuse('scenario.name: expected a name');
+  for (const member of ['format', 'workload', 'recover', 'invariant'] as const) {
+    if (typeof scenario[member] !== 'function') throw misuse(`scenario.${member}: expected a function`);
+  }
+  if (typeof scenario.disk !== 'object' || scenario.disk === null)
+    throw misuse('scenario.disk: expected { sectorCount }');
+  assertInteger(scenario.disk.sectorCount, 'scenario.disk.sectorCount', 1);
+  return scenario;
+}

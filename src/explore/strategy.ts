@@ -1,0 +1,73 @@
+import { assertInteger, describeValue, Sfc32 } from '../core/index.ts';
+import { Bounded, DepthFirst, type Enumeration, RandomChoices } from '../faults/index.ts';
+import type { Snapshot } from './attempt.ts';
+import type { StrategyName } from './result.ts';
+
+export interface StrategyOptions {
+  /**
+   * - `exhaustive` (default): every image.
+   * - `bounded`: at most `bound` deviations from "everything persisted" after each cut.
+   * - `random`: `runs` cases drawn with `seed`.
+   * - `prefix`: writes persist in order, whole; the power fails between them. What most tools do.
+   */
+  readonly strategy?: StrategyName;
+  /** Of `random`. Default 1. */
+  readonly seed?: number;
+  /** Of `random`: how many first cuts. Default 1000. */
+  readonly runs?: number;
+  /** Of `bounded`. Default 1. */
+  readonly bound?: number;
+}
+
+/** Which cases a strategy visits. */
+export interface Strategy {
+  readonly name: StrategyName;
+  readonly seed: number | undefined;
+  /** Why a run to the end is not a complete one; undefined where it is. */
+  readonly shortfall: string | undefined;
+  /** How many runs there are from a crash point; undefined: as many as its enumeration has. */
+  runsAt(crashPoint: number): number | undefined;
+  /** The choices of a state's runs. */
+  enumeration(): Enumeration;
+  /** Which of a recovery's cut points to go on from. */
+  follow(snapshots: readonly Snapshot[]): readonly Snapshot[];
+}
+
+/** @throws TypeError, RangeError for options that make no strategy */
+export function strategyOf(options: StrategyOptions, crashPointCount: number): Strategy {
+  const name = options.strategy ?? 'exhaustive';
+  if (name === 'random') return randomStrategy(options.seed ?? 1, options.runs ?? 1000, crashPointCount);
+  const bound = options.bound ?? 1;
+  const all = { name, seed: undefined, runsAt: () => undefined, follow: (snapshots: readonly Snapshot[]) => snapshots };
+  if (name === 'exhaustive') return { ...all, shortfall: undefined, enumeration: () => new DepthFirst() };
+  if (name === 'prefix') {
+    return { ...all, shortfall: 'prefix: only writes that persist in order', enumeration: () => new DepthFirst() };
+  }
+  if (name === 'bounded') {
+    assertInteger(bound, 'bound');
+    const shortfall = `bounded: at most ${bound} deviations after each cut`;
+    return { ...all, shortfall, enumeration: () => new Bounded(bound) };
+  }
+  throw new RangeError(
+    `strategy: expected exhaustive, random, bounded or prefix, got ${describeValue(name satisfies never)}`,
+  );
+}
+
+function randomStrategy(seed: number, runs: number, crashPointCount: number): Strategy {
+  assertInteger(seed, 'seed');
+  assertInteger(runs, 'runs', 1);
+  const prng = new Sfc32(seed);
+  const runsAt = new Array<number>(crashPointCount).fill(0);
+  for (let i = 0; i < runs; i++) runsAt[prng.below(crashPointCount)]!++;
+  return {
+    name: 'random',
+    seed,
+    shortfall: `random: a sample of ${runs} cuts`,
+    runsAt: (crashPoint) => runsAt[crashPoint] ?? 0,
+    enumeration: () => new RandomChoices(prng),
+    follow: (snapshots) => {
+      const drawn = prng.below(snapshots.length + 1);
+      return snapshots.slice(drawn, drawn + 1);
+    },
+  };
+}

@@ -1,0 +1,21 @@
+export {
+  Bounded,
+  type Choice,
+  ChoiceRecorder,
+  DepthFirst,
+  type Enumeration,
+  NondeterminismError,
+  RandomChoices,
+  RecordedChoices,
+} from './choices.ts';
+export { type Checkpoint, DiskState, type Resolution, type StateDelta } from './disk-state.ts';
+export { ImageCount } from './image-count.ts';
+export { chosenLatency, fixedLatency, type LatencyPlan, type OperationKind, randomLatency } from './latency.ts';
+export { type DiskProfile, type ProfileName, profileOf, profiles } from './profiles.ts';
+export {
+  type CutOutcome,
+  type FaultCounts,
+  type ScheduledCut,
+  SimulatedDisk,
+  type SimulatedDiskOptions,
+} from './simulated-disk.ts';

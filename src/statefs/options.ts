@@ -1,0 +1,112 @@
+import { assertInteger, type Clock, describeValue, systemClock } from '../core/index.ts';
+import { MAX_PAYLOAD_BYTES } from './layout.ts';
+import type { CommitMode } from './log-writer.ts';
+import type { Damage } from './replay.ts';
+import { type StoreRules, soundRules } from './rules.ts';
+
+/** Limits of each operation. */
+export interface Budgets {
+  /** Largest payload in bytes, up to 64 MiB; over it E2BIG, before anything is written. Default 1 MiB. */
+  readonly payloadBytes: number;
+  /** An operation that takes longer gets a `slow` event, and succeeds. Milliseconds. Default 250. */
+  readonly softLatencyMs: number;
+  /**
+   * A put or delete that has taken longer when its commit is about to be issued is given up with EDEADLINE, old bytes
+   * in place. Once the commit is issued it can't fail it. Milliseconds; Infinity, the default, is off.
+   */
+  readonly deadlineMs: number;
+}
+
+/** What the store tells while it works. Fields are stable. */
+export type StoreEvent =
+  /** The log was read: how many keys are live, and what was found damaged. */
+  | { readonly type: 'replayed'; readonly keys: number; readonly lastSequence: number; readonly damage: number }
+  /** Committed data is unreadable. */
+  | { readonly type: 'damage'; readonly damage: Damage }
+  /** A superblock copy is unusable; the other one serves, and the next write restores both. */
+  | { readonly type: 'superblock'; readonly what: string }
+  /** The soft latency budget was exceeded. */
+  | {
+      readonly type: 'slow';
+      readonly operation: string;
+      readonly key: string | undefined;
+      readonly elapsedMs: number;
+      readonly budgetMs: number;
+    }
+  /** A commit or flush failed: what the disk holds is in doubt, and nothing more is written until the store is reopened. */
+  | { readonly type: 'latched'; readonly error: unknown };
+
+export interface OpenOptions {
+  /** Refuse every change. Implied by a read-only device. Default false. */
+  readonly readOnly?: boolean;
+  /** How puts and deletes commit unless told otherwise. Default 'checksummed'. */
+  readonly commit?: CommitMode;
+  readonly budgets?: Partial<Budgets>;
+  /** Default: the machine's. */
+  readonly clock?: Clock;
+  /** Called synchronously, outside any change of state; what it throws reaches the caller of the operation. */
+  readonly onEvent?: (event: StoreEvent) => void;
+  /**
+   * Where a committed group was lost together with the keys that it wrote, any older value may be stale, and reading it
+   * is refused with EINTEGRITY. True reads it all the same: for salvage. Default false.
+   */
+  readonly acceptStale?: boolean;
+  /** For tests of the tests: see {@link StoreRules}. */
+  readonly rules?: StoreRules;
+}
+
+export interface ResolvedOptions {
+  readonly readOnly: boolean;
+  readonly commit: CommitMode;
+  readonly budgets: Budgets;
+  readonly clock: Clock;
+  readonly onEvent: (event: StoreEvent) => void;
+  readonly acceptStale: boolean;
+  readonly rules: StoreRules;
+}
+
+const DEFAULT_PAYLOAD_BYTES = 1024 * 1024;
+const DEFAULT_SOFT_LATENCY_MS = 250;
+
+function ignoreEvent(): void {}
+
+/**
+ * @throws TypeError, RangeError for what are no options
+ */
+export function resolveOptions(options: OpenOptions): ResolvedOptions {
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError(`options: expected an object, got ${describeValue(options)}`);
+  }
+  const { budgets = {} } = options;
+  const payloadBytes = budgets.payloadBytes ?? DEFAULT_PAYLOAD_BYTES;
+  assertInteger(payloadBytes, 'budgets.payloadBytes', 0, MAX_PAYLOAD_BYTES);
+  const softLatencyMs = budgets.softLatencyMs ?? DEFAULT_SOFT_LATENCY_MS;
+  const deadlineMs = budgets.deadlineMs ?? Number.POSITIVE_INFINITY;
+  assertMs(softLatencyMs, 'budgets.softLatencyMs');
+  assertMs(deadlineMs, 'budgets.deadlineMs');
+  const commit = options.commit ?? 'checksummed';
+  assertCommit(commit);
+  return {
+    readOnly: options.readOnly ?? false,
+    commit,
+    budgets: { payloadBytes, softLatencyMs, deadlineMs },
+    clock: options.clock ?? systemClock,
+    onEvent: options.onEvent ?? ignoreEvent,
+    acceptStale: options.acceptStale ?? false,
+    rules: options.rules ?? soundRules,
+  };
+}
+
+/** @throws TypeError or RangeError unless `value` is a commit mode */
+export function assertCommit(value: unknown): asserts value is CommitMode {
+  if (typeof value !== 'string') throw new TypeError(`commit: expected a string, got ${describeValue(value)}`);
+  if (value !== 'ordered' && value !== 'checksummed') {
+    throw new RangeError(`commit: expected 'ordered' or 'checksummed', got ${describeValue(value)}`);
+  }
+}
+
+/** @throws TypeError or RangeError unless `value` is a span of time: 0 to Infinity */
+export function assertMs(value: unknown, label: string): asserts value is number {
+  if (typeof value !== 'number') throw new TypeError(`${label}: expected milliseconds, got ${describeValue(value)}`);
+  if (!(value >= 0)) throw new RangeError(`${label}: expected milliseconds of at least 0, got ${value}`);
+}

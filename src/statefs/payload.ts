@@ -1,0 +1,171 @@
+import type { BlockDevice } from '../blockdev/index.ts';
+import { viewOf } from '../core/index.ts';
+import { createSha256 } from '../envelope/index.ts';
+import { fail } from './errors.ts';
+import { type FrameCodec, FrameHeader } from './frame.ts';
+import type { StoreGeometry } from './geometry.ts';
+import { FLAG_LAST, FRAME_HEADER_BYTES, FRAME_PAYLOAD } from './layout.ts';
+
+/** Where the payload of a record stands outside the log, and which record wrote it. */
+export interface Extent {
+  readonly extentSector: number;
+  readonly extentFrames: number;
+  readonly payloadBytes: number;
+  readonly sequence: number;
+  readonly epoch: number;
+}
+
+/** Bytes moved to or from the device at once. */
+const STAGING_BYTES = 65_536;
+const NOTHING = new Uint8Array(0);
+
+/** Payloads outside the log: a row of full frames, each bound to its record and place. */
+export class PayloadStore {
+  readonly #device: BlockDevice;
+  readonly #codec: FrameCodec;
+  readonly #sectorBytes: number;
+  readonly #frameSectors: number;
+  readonly #frameBytes: number;
+  /** Most stores of small values never need it. */
+  #staging: Uint8Array = NOTHING;
+  #view: DataView = viewOf(NOTHING);
+  readonly #header = new FrameHeader();
+
+  constructor(device: BlockDevice, codec: FrameCodec, geometry: StoreGeometry) {
+    this.#device = device;
+    this.#codec = codec;
+    this.#sectorBytes = geometry.sectorBytes;
+    this.#frameSectors = geometry.frameSectors;
+    this.#frameBytes = geometry.frameSectors * geometry.sectorBytes;
+  }
+
+  /** Makes the staging area as large as the extent can use. */
+  #prepare(extent: Extent): void {
+    const bytes = Math.min(extent.extentFrames * this.#frameBytes, STAGING_BYTES);
+    if (this.#staging.length >= bytes) return;
+    this.#staging = new Uint8Array(bytes);
+    this.#view = viewOf(this.#staging);
+  }
+
+  /** Bytes of payload in a full frame. */
+  get chunkBytes(): number {
+    return this.#frameBytes - FRAME_HEADER_BYTES;
+  }
+
+  framesFor(payloadBytes: number): number {
+    return Math.ceil(payloadBytes / this.chunkBytes);
+  }
+
+  /** Sectors of an extent for `payloadBytes`: full frames, and a last one as long as it needs. */
+  sectorsFor(payloadBytes: number): number {
+    const full = this.framesFor(payloadBytes) - 1;
+    return full * this.#frameSectors + this.#codec.sectorsFor(payloadBytes - full * this.chunkBytes);
+  }
+
+  /** Writes the frames. Not durable before the next flush. */
+  write(extent: Extent, payload: Uint8Array): void {
+    this.#prepare(extent);
+    const perBatch = Math.floor(STAGING_BYTES / this.#frameBytes);
+    for (let frame = 0; frame < extent.extentFrames; frame += perBatch) {
+      const count = Math.min(perBatch, extent.extentFrames - frame);
+      for (let i = 0; i < count; i++) this.#seal(extent, payload, frame + i, i * this.#frameBytes);
+      this.#device.write(extent.extentSector + frame * this.#frameSectors, this.#batch(extent, frame, count));
+    }
+  }
+
+  /** The part of the staging area that `count` frames from `frame` on take, the last one of the extent as short as it is. */
+  #batch(extent: Extent, frame: number, count: number): Uint8Array {
+    const sectors = Math.min(
+      count * this.#frameSectors,
+      this.sectorsFor(extent.payloadBytes) - frame * this.#frameSectors,
+    );
+    return this.#staging.subarray(0, sectors * this.#sectorBytes);
+  }
+
+  #seal(extent: Extent, payload: Uint8Array, frame: number, at: number): void {
+    const start = frame * this.chunkBytes;
+    const chunk = payload.subarray(start, Math.min(start + this.chunkBytes, payload.length));
+    this.#staging.set(chunk, at + FRAME_HEADER_BYTES);
+    const header = this.#header;
+    header.type = FRAME_PAYLOAD;
+    header.flags = frame === extent.extentFrames - 1 ? FLAG_LAST : 0;
+    header.bodyBytes = chunk.length;
+    header.epoch = extent.epoch;
+    header.index = frame;
+    header.sequence = extent.sequence;
+    header.sector = extent.extentSector + frame * this.#frameSectors;
+    header.durableSequence = 0;
+    header.windowSectors = 0;
+    this.#codec.seal(this.#staging, this.#view, at, header);
+  }
+
+  /**
+   * Reads an extent into `target`, `payloadBytes` long, every frame verified. The digest is the caller's to check.
+   * @throws StateFsError EINTEGRITY naming the frame and sector that is not what was written
+   */
+  read(extent: Extent, target: Uint8Array): void {
+    this.#eachChunk(extent, (frame, chunk) => target.set(chunk, frame * this.chunkBytes));
+  }
+
+  #eachChunk(extent: Extent, take: (frame: number, chunk: Uint8Array) => void): void {
+    this.#prepare(extent);
+    const perBatch = Math.floor(STAGING_BYTES / this.#frameBytes);
+    for (let frame = 0; frame < extent.extentFrames; frame += perBatch) {
+      const count = Math.min(perBatch, extent.extentFrames - frame);
+      this.#device.read(extent.extentSector + frame * this.#frameSectors, this.#batch(extent, frame, count));
+      for (let i = 0; i < count; i++) take(frame + i, this.#chunk(extent, frame + i, i * this.#frameBytes));
+    }
+  }
+
+  #chunk(extent: Extent, frame: number, at: number): Uint8Array {
+    if (!this.#parse(extent, frame, at) || !this.#codec.verify(this.#staging, this.#view, at, this.#header)) {
+      const sector = extent.extentSector + frame * this.#frameSectors;
+      fail('EINTEGRITY', `payload frame ${frame} of ${extent.extentFrames} at sector ${sector} is damaged`);
+    }
+    this.#codec.restore(this.#view, at, this.#header);
+    const start = at + FRAME_HEADER_BYTES;
+    return this.#staging.subarray(start, start + this.#header.bodyBytes);
+  }
+
+  /** Parses the header in the staging area and holds it to what frame `frame` of `extent` must say. */
+  #parse(extent: Extent, frame: number, at: number): boolean {
+    const sector = extent.extentSector + frame * this.#frameSectors;
+    const header = this.#header;
+    const length = Math.min(this.chunkBytes, extent.payloadBytes - frame * this.chunkBytes);
+    return (
+      this.#codec.parse(this.#staging, this.#view, at, sector, header) &&
+      header.type === FRAME_PAYLOAD &&
+      header.index === frame &&
+      header.bodyBytes === length &&
+      header.sequence === extent.sequence &&
+      header.epoch === extent.epoch
+    );
+  }
+
+  /**
+   * Whether every frame of an extent is whole, read with care: frame by frame, the header's sector before the rest, and
+   * no further than the first bad one.
+   */
+  isWhole(extent: Extent): boolean {
+    this.#prepare(extent);
+    for (let frame = 0; frame < extent.extentFrames; frame++) {
+      const sector = extent.extentSector + frame * this.#frameSectors;
+      this.#device.read(sector, this.#staging.subarray(0, this.#sectorBytes));
+      if (!this.#parse(extent, frame, 0)) return false;
+      const bytes = this.#codec.sectorsFor(this.#header.bodyBytes) * this.#sectorBytes;
+      if (bytes > this.#sectorBytes) this.#device.read(sector + 1, this.#staging.subarray(this.#sectorBytes, bytes));
+      if (!this.#codec.verify(this.#staging, this.#view, 0, this.#header)) return false;
+    }
+    return true;
+  }
+
+  /**
+   * The SHA-256 of an extent's payload, every frame verified.
+   * @throws StateFsError as {@link read}
+   */
+  digest(extent: Extent): Uint8Array {
+    const sha = createSha256();
+    this.#eachChunk(extent, (_frame, chunk) => sha.update(chunk));
+    return sha.digest();
+  }
+}

@@ -1,0 +1,25 @@
+/**
+ * The rules that make the store sound, one switch each. `soundRules` is what every store runs with. The tests and the
+ * seeded-bug benchmark take one away and see the explorer object: a checker that went blind would be noticed.
+ */
+export interface StoreRules {
+  /** Flushes the device at each named barrier of the write path. */
+  readonly barriers: Readonly<Record<Barrier, boolean>>;
+  /** Frames and payloads must match their checksums and digests. */
+  readonly checksums: boolean;
+  /** A new life of the log takes a new epoch, durable before its first frame, and replay holds frames to it. */
+  readonly epochs: boolean;
+}
+
+/**
+ * `open`: before recovery reads, so that it reports nothing that the cache could still lose. `life`: the superblock of
+ * a new life before its first frame. `temp`: temp frames before an ordered commit. `commit`: before success is
+ * reported. `close`: around the last superblock.
+ */
+export type Barrier = 'open' | 'life' | 'temp' | 'commit' | 'close';
+
+export const soundRules: StoreRules = {
+  barriers: { open: true, life: true, temp: true, commit: true, close: true },
+  checksums: true,
+  epochs: true,
+};

@@ -1,0 +1,217 @@
+import type { BlockDevice } from '../blockdev/index.ts';
+import { codeOf, getU64, setU64, viewOf } from '../core/index.ts';
+import { crc32c } from './checksum.ts';
+import { fail } from './errors.ts';
+import { type StoreGeometry, storeGeometry } from './geometry.ts';
+import {
+  FORMAT_VERSION,
+  SUPERBLOCK,
+  SUPERBLOCK_CRC_OFFSET,
+  SUPERBLOCK_FLAG_CLEAN,
+  SUPERBLOCK_MAGIC_HIGH,
+  SUPERBLOCK_MAGIC_LOW,
+  SUPERBLOCK_SPACING_BYTES,
+} from './layout.ts';
+
+/** What a superblock copy says. All sectors are sectors of the partition. */
+export interface Superblock {
+  readonly sectorBytes: number;
+  readonly unitBytes: number;
+  readonly sectorCount: number;
+  readonly storeId: Uint8Array;
+  readonly activeRegion: 0 | 1;
+  readonly clean: boolean;
+  readonly generation: number;
+  readonly epoch: number;
+  readonly frontierSector: number;
+  readonly frontierSequence: number;
+  readonly payloadFloor: number;
+}
+
+/** One copy, as found: `blank` has no magic, `damaged` has it and fails the checksum or makes no sense. */
+export type SuperblockCopy =
+  | { readonly state: 'valid'; readonly superblock: Superblock }
+  | { readonly state: 'blank' | 'damaged' | 'unreadable' | 'unknown'; readonly why: string };
+
+/** Writes `superblock` as copy `copy` into `target`, one whole sector of the device. */
+export function encodeSuperblock(superblock: Superblock, copy: 0 | 1, target: Uint8Array): void {
+  target.fill(0);
+  const view = viewOf(target);
+  view.setUint32(SUPERBLOCK.magicLow, SUPERBLOCK_MAGIC_LOW, true);
+  view.setUint32(SUPERBLOCK.magicHigh, SUPERBLOCK_MAGIC_HIGH, true);
+  view.setUint16(SUPERBLOCK.version, FORMAT_VERSION, true);
+  view.setUint8(SUPERBLOCK.copy, copy);
+  view.setUint8(SUPERBLOCK.flags, superblock.clean ? SUPERBLOCK_FLAG_CLEAN : 0);
+  view.setUint32(SUPERBLOCK.sectorBytes, superblock.sectorBytes, true);
+  view.setUint32(SUPERBLOCK.unitBytes, superblock.unitBytes, true);
+  view.setUint32(SUPERBLOCK.activeRegion, superblock.activeRegion, true);
+  setU64(view, SUPERBLOCK.sectorCount, superblock.sectorCount);
+  target.set(superblock.storeId, SUPERBLOCK.storeId);
+  setU64(view, SUPERBLOCK.generation, superblock.generation);
+  setU64(view, SUPERBLOCK.epoch, superblock.epoch);
+  setU64(view, SUPERBLOCK.frontierSector, superblock.frontierSector);
+  setU64(view, SUPERBLOCK.frontierSequence, superblock.frontierSequence);
+  setU64(view, SUPERBLOCK.payloadFloor, superblock.payloadFloor);
+  view.setUint32(SUPERBLOCK_CRC_OFFSET, crc32c(target.subarray(0, SUPERBLOCK_CRC_OFFSET), 0), true);
+}
+
+/** Reads what `source` (at least 512 bytes) says as copy `copy`. Never throws for what it reads. */
+export function decodeSuperblock(source: Uint8Array, copy: 0 | 1, checksums = true): SuperblockCopy {
+  const view = viewOf(source);
+  if (
+    view.getUint32(SUPERBLOCK.magicLow, true) !== SUPERBLOCK_MAGIC_LOW ||
+    view.getUint32(SUPERBLOCK.magicHigh, true) !== SUPERBLOCK_MAGIC_HIGH
+  ) {
+    return { state: 'blank', why: 'it does not start with STATEFS' };
+  }
+  const crc = crc32c(source.subarray(0, SUPERBLOCK_CRC_OFFSET), 0);
+  if (checksums && view.getUint32(SUPERBLOCK_CRC_OFFSET, true) !== crc) {
+    return { state: 'damaged', why: 'its checksum does not match' };
+  }
+  const version = view.getUint16(SUPERBLOCK.version, true);
+  if (version !== FORMAT_VERSION)
+    return { state: 'unknown', why: `its format version is ${version}, not ${FORMAT_VERSION}` };
+  const features = view.getUint32(SUPERBLOCK.incompatible, true) | view.getUint32(SUPERBLOCK.readCompatible, true);
+  if (features !== 0) return { state: 'unknown', why: `it has feature bits 0x${(features >>> 0).toString(16)}` };
+  if (view.getUint8(SUPERBLOCK.copy) !== copy)
+    return { state: 'damaged', why: 'it is the other copy, in the wrong place' };
+  const superblock = fieldsOf(source, view);
+  const nonsense = nonsenseIn(superblock);
+  return nonsense === undefined ? { state: 'valid', superblock } : { state: 'damaged', why: nonsense };
+}
+
+function fieldsOf(source: Uint8Array, view: DataView): Superblock {
+  return {
+    sectorBytes: view.getUint32(SUPERBLOCK.sectorBytes, true),
+    unitBytes: view.getUint32(SUPERBLOCK.unitBytes, true),
+    sectorCount: getU64(view, SUPERBLOCK.sectorCount),
+    storeId: source.slice(SUPERBLOCK.storeId, SUPERBLOCK.storeId + 16),
+    activeRegion: view.getUint32(SUPERBLOCK.activeRegion, true) === 0 ? 0 : 1,
+    clean: (view.getUint8(SUPERBLOCK.flags) & SUPERBLOCK_FLAG_CLEAN) !== 0,
+    generation: getU64(view, SUPERBLOCK.generation),
+    epoch: getU64(view, SUPERBLOCK.epoch),
+    frontierSector: getU64(view, SUPERBLOCK.frontierSector),
+    frontierSequence: getU64(view, SUPERBLOCK.frontierSequence),
+    payloadFloor: getU64(view, SUPERBLOCK.payloadFloor),
+  };
+}
+
+/** A checksum says that the bytes are those written, not that a sound store wrote them: every number is looked at. */
+function nonsenseIn(superblock: Superblock): string | undefined {
+  const { sectorBytes, unitBytes, sectorCount, generation, epoch, frontierSequence } = superblock;
+  if (!isPowerOfTwo(sectorBytes) || sectorBytes < 512 || sectorBytes > 4096) return `sectorBytes is ${sectorBytes}`;
+  if (!isPowerOfTwo(unitBytes) || unitBytes < sectorBytes || unitBytes > 65536) return `unitBytes is ${unitBytes}`;
+  if (generation < 1 || epoch < 1 || epoch > generation || frontierSequence < 0)
+    return 'generation and epoch do not agree';
+  if (sectorCount < 1) return 'sectorCount is 0 or past 2^53';
+  let geometry: StoreGeometry;
+  try {
+    geometry = storeGeometry(sectorBytes, sectorCount, unitBytes);
+  } catch {
+    return `sectorCount is ${sectorCount}`;
+  }
+  const start = geometry.regionSectors[superblock.activeRegion];
+  const end = start + geometry.regionSectorCount;
+  const { frontierSector, payloadFloor } = superblock;
+  const inside = frontierSector >= start && frontierSector <= payloadFloor && payloadFloor <= end;
+  return inside ? undefined : 'its frontier lies outside the region';
+}
+
+function isPowerOfTwo(value: number): boolean {
+  return value > 0 && (value & (value - 1)) === 0;
+}
+
+/** What recovery takes from the two copies. */
+export interface SuperblockVerdict {
+  readonly current: Superblock;
+  readonly currentCopy: 0 | 1;
+  /** The other copy is not the predecessor of the current one: it may have been newer, and was lost. */
+  readonly otherLost: boolean;
+  /** Why the other copy is not used, where something is wrong with it. */
+  readonly otherWhy: string | undefined;
+}
+
+/**
+ * The decision table over the two copies (docs/storage/statefs.md, "Superblocks"). Copies are written in turn, each
+ * durable before the next, so that their generations differ by one.
+ *
+ * | copy 0 | copy 1 | verdict |
+ * |---|---|---|
+ * | valid g | valid g+1 or g-1, same store | the higher; the other is its predecessor |
+ * | valid g | valid, other generations, same store | the higher; a life was being opened after a loss: open it again |
+ * | valid g | valid, another store | the higher: a format was cut before its second copy, or before its first |
+ * | valid g | valid g | impossible: EINTEGRITY |
+ * | valid | anything else | the valid one; what was lost may have been newer |
+ * | anything else | anything else | no store: EINVAL if neither has the magic, EPROTO for a newer format, else EINTEGRITY |
+ *
+ * @throws StateFsError as in the table
+ */
+export function judgeSuperblocks(copies: readonly [SuperblockCopy, SuperblockCopy]): SuperblockVerdict {
+  const [first, second] = copies;
+  for (const copy of copies) {
+    if (copy.state === 'unknown') fail('EPROTO', `superblock: ${copy.why}: use a powercut that knows this format`);
+  }
+  if (first.state === 'valid' && second.state === 'valid') return judgeTwo(first.superblock, second.superblock);
+  if (first.state === 'valid') return lost(first.superblock, 0, second);
+  if (second.state === 'valid') return lost(second.superblock, 1, first);
+  const why = `copy 0: ${(first as { why: string }).why}; copy 1: ${(second as { why: string }).why}`;
+  if (first.state === 'blank' && second.state === 'blank') {
+    fail('EINVAL', `superblock: this is no statefs partition (${why}): format it, or look for the right image`);
+  }
+  return fail('EINTEGRITY', `superblock: both copies are unusable (${why}): restore the image from a backup`);
+}
+
+function judgeTwo(first: Superblock, second: Superblock): SuperblockVerdict {
+  if (first.generation === second.generation) {
+    fail('EINTEGRITY', `superblock: both copies have generation ${first.generation}, which no store writes: run fsck`);
+  }
+  const currentCopy = first.generation > second.generation ? 0 : 1;
+  const current = currentCopy === 0 ? first : second;
+  const sameStore = Buffer.compare(first.storeId, second.storeId) === 0;
+  const consecutive = Math.abs(first.generation - second.generation) === 1;
+  return {
+    current,
+    currentCopy,
+    // With a gap no frame of a lost epoch exists: the life that left it never began (see SuperblockPair.open).
+    otherLost: !sameStore,
+    otherWhy: sameStore && consecutive ? undefined : sameStore ? 'generation skips' : 'it belongs to another store',
+  };
+}
+
+function lost(current: Superblock, currentCopy: 0 | 1, other: SuperblockCopy): SuperblockVerdict {
+  return { current, currentCopy, otherLost: true, otherWhy: other.state === 'valid' ? undefined : other.why };
+}
+
+/** Reads both copies from a device. An unreadable sector is a lost copy, not a failure. */
+export function readSuperblocks(device: BlockDevice, checksums = true): [SuperblockCopy, SuperblockCopy] {
+  const buffer = new Uint8Array(device.sectorBytes);
+  const first = readCopy(device, 0, 0, buffer, checksums);
+  // The second copy's place follows from the unit, which the first copy tells; where it is lost, the places that
+  // other units would give are tried.
+  const units = first.state === 'valid' ? [first.superblock.unitBytes] : [4096, 8192, 16384, 32768, 65536];
+  let second: SuperblockCopy = { state: 'blank', why: 'the device ends before it' };
+  for (const unit of units) {
+    const sector = Math.max(unit, SUPERBLOCK_SPACING_BYTES) / device.sectorBytes;
+    if (sector >= device.sectorCount) break;
+    const candidate = readCopy(device, sector, 1, buffer, checksums);
+    if (second.state === 'blank' || candidate.state === 'valid') second = candidate;
+    if (second.state === 'valid') break;
+  }
+  return [first, second];
+}
+
+function readCopy(
+  device: BlockDevice,
+  sector: number,
+  copy: 0 | 1,
+  buffer: Uint8Array,
+  checksums: boolean,
+): SuperblockCopy {
+  try {
+    device.read(sector, buffer);
+  } catch (error) {
+    if (codeOf(error) === 'EIO') return { state: 'unreadable', why: 'the medium could not be read' };
+    throw error;
+  }
+  return decodeSuperblock(buffer, copy, checksums);
+}

@@ -1,0 +1,303 @@
+import { assertInteger, DeviceError, invariant } from '../core/index.ts';
+import {
+  BLK_S_IOERR,
+  BLK_S_OK,
+  BLK_S_UNSUPP,
+  HEADER_BYTES,
+  HEADER_RESERVED,
+  HEADER_SECTOR,
+  HEADER_TYPE,
+} from './blk-layout.ts';
+import { DriverRing } from './driver-ring.ts';
+import type { GuestMemory } from './memory.ts';
+import {
+  alignUp,
+  DESC_F_NEXT,
+  DESC_F_WRITE,
+  INDEX_MASK,
+  layOutQueue,
+  queueEnd,
+  USED_F_NO_NOTIFY,
+} from './split-layout.ts';
+
+/** How much guest memory the driver takes for itself. */
+export interface DriverMemory {
+  /** First guest address of the driver's memory. Default 0. */
+  readonly start?: number;
+  /** Requests that can be in flight at once. Default 8. */
+  readonly slotCount?: number;
+  /** Bytes of data that one request can carry; a longer transfer is split. Default 65536. */
+  readonly slotBytes?: number;
+  /** Most entries of the ring. Default 128. */
+  readonly ringSizeMax?: number;
+}
+
+/** How the slots use a device's queue, from what the device allows. */
+export interface SlotPlan {
+  readonly queueSize: number;
+  readonly slotCount: number;
+  /** Most data in one request: whole sectors. */
+  readonly chunkBytes: number;
+  readonly segmentBytes: number;
+  readonly segmentCount: number;
+}
+
+/** What of a device bears on the plan. */
+export interface QueueTraits {
+  readonly queueSizeMax: number;
+  readonly sizeMaxBytes: number;
+  readonly segMax: number;
+  readonly sectorBytes: number;
+}
+
+/** Header (16 bytes) and status byte of a slot, padded. */
+const SLOT_HEAD_BYTES = 32;
+const SLOT_STATUS = HEADER_BYTES;
+/** No status that a device writes: it tells a request that was answered from one that was not. */
+const STATUS_NONE = 0xff;
+
+const FREE = 0;
+const IN_FLIGHT = 1;
+const DONE = 2;
+
+/** @throws TypeError, RangeError */
+export function resolveDriverMemory(options: DriverMemory): Required<DriverMemory> {
+  const { start = 0, slotCount = 8, slotBytes = 65536, ringSizeMax = 128 } = options;
+  assertInteger(start, 'start');
+  assertInteger(slotCount, 'slotCount', 1, 1024);
+  assertInteger(slotBytes, 'slotBytes', 4096, 2 ** 30);
+  assertInteger(ringSizeMax, 'ringSizeMax', 4, 32768);
+  return { start, slotCount, slotBytes, ringSizeMax };
+}
+
+/** Bytes of guest memory that a driver with these options uses, from `start` on. */
+export function driverMemoryBytes(options: DriverMemory = {}): number {
+  const resolved = resolveDriverMemory(options);
+  return dataStart(resolved) + resolved.slotCount * resolved.slotBytes - resolved.start;
+}
+
+function headsStart({ start, ringSizeMax }: Required<DriverMemory>): number {
+  return alignUp(queueEnd(layOutQueue(start, ringSizeMax)), SLOT_HEAD_BYTES);
+}
+
+function dataStart(options: Required<DriverMemory>): number {
+  return alignUp(headsStart(options) + options.slotCount * SLOT_HEAD_BYTES, 4096);
+}
+
+/**
+ * Fits the wanted slots into a queue: each has its own descriptors (header, data segments, status), for good.
+ * @throws DeviceError EIO where the device leaves no room for one sector in one request
+ */
+export function planSlots(device: QueueTraits, wanted: Required<DriverMemory>): SlotPlan {
+  const { sectorBytes } = device;
+  const ringSize = floorPowerOfTwo(Math.min(device.queueSizeMax, wanted.ringSizeMax));
+  const segmentBytes = Math.min(device.sizeMaxBytes, wanted.slotBytes);
+  // Many small segments would leave room for few requests: rather shorter requests, and all slots.
+  const fairCount = Math.max(Math.ceil(sectorBytes / segmentBytes), Math.floor(ringSize / wanted.slotCount) - 2);
+  const fullCount = Math.ceil(wanted.slotBytes / segmentBytes);
+  const segmentCount = Math.min(fullCount, fairCount, device.segMax, ringSize - 2);
+  const roomBytes = Math.min(wanted.slotBytes, segmentCount * segmentBytes);
+  const chunkBytes = roomBytes - (roomBytes % sectorBytes);
+  if (!(segmentCount >= 1 && chunkBytes >= sectorBytes)) {
+    const limits = `queue of ${device.queueSizeMax}, SEG_MAX ${device.segMax}, SIZE_MAX ${device.sizeMaxBytes}`;
+    throw new DeviceError('EIO', `device limits: expected room for a sector of ${sectorBytes} bytes, got a ${limits}`);
+  }
+  const stride = segmentCount + 2;
+  const slotCount = Math.min(wanted.slotCount, Math.floor(ringSize / stride));
+  const queueSize = Math.min(ringSize, 2 * floorPowerOfTwo(slotCount * stride - 1));
+  return { queueSize, slotCount, chunkBytes, segmentBytes, segmentCount };
+}
+
+function floorPowerOfTwo(value: number): number {
+  return value < 1 ? 0 : 2 ** (31 - Math.clz32(value));
+}
+
+/**
+ * The driver's requests: a fixed number of slots, each with its descriptors, its header, its status byte and its bounce
+ * buffer in guest memory, so that a request allocates nothing. What the device hands back is checked, not believed.
+ */
+export class BlkSlots {
+  /** Slots in flight. */
+  inFlightCount = 0;
+  readonly #memory: GuestMemory;
+  readonly #wanted: Required<DriverMemory>;
+  readonly #headsStart: number;
+  readonly #dataStart: number;
+  readonly #states: Uint8Array;
+  readonly #roomBytes: Float64Array;
+  readonly #usedBytes: Float64Array;
+  readonly #free: number[] = [];
+  #plan: SlotPlan;
+  #ring: DriverRing;
+  #stride = 0;
+  #nextUsed = 0;
+
+  /** @throws RangeError where guest memory is too small */
+  constructor(memory: GuestMemory, options: DriverMemory, device: QueueTraits) {
+    this.#memory = memory;
+    this.#wanted = resolveDriverMemory(options);
+    const { start, slotCount } = this.#wanted;
+    if (!memory.contains(start, driverMemoryBytes(options))) {
+      throw new RangeError(`memory: expected ${driverMemoryBytes(options)} bytes for the driver from ${start} on`);
+    }
+    this.#headsStart = headsStart(this.#wanted);
+    this.#dataStart = dataStart(this.#wanted);
+    this.#states = new Uint8Array(slotCount);
+    this.#roomBytes = new Float64Array(slotCount);
+    this.#usedBytes = new Float64Array(slotCount);
+    this.#plan = planSlots(device, this.#wanted);
+    this.#ring = this.#makeRing();
+    this.#layOut();
+  }
+
+  get ring(): DriverRing {
+    return this.#ring;
+  }
+
+  get slotCount(): number {
+    return this.#plan.slotCount;
+  }
+
+  /** Most data in one request: whole sectors. */
+  get chunkBytes(): number {
+    return this.#plan.chunkBytes;
+  }
+
+  /** Begins anew, on the same memory: an empty ring, all slots free. */
+  restart(device: QueueTraits): void {
+    const plan = planSlots(device, this.#wanted);
+    const fits = plan.queueSize === this.#plan.queueSize;
+    this.#plan = plan;
+    if (fits) this.#ring.clear();
+    else this.#ring = this.#makeRing();
+    this.#layOut();
+  }
+
+  /** Takes a slot; -1 where all are taken. */
+  acquire(): number {
+    return this.#free.pop() ?? -1;
+  }
+
+  release(slot: number): void {
+    this.#states[slot] = FREE;
+    this.#free.push(slot);
+  }
+
+  /**
+   * The first bytes of the slot's bounce buffer: what a write takes its data from, and a read puts it into.
+   * @param lengthBytes up to `chunkBytes`
+   */
+  data(slot: number, lengthBytes: number): Uint8Array {
+    const bytes = this.#memory.slice(this.#dataStart + slot * this.#wanted.slotBytes, lengthBytes);
+    invariant(bytes !== undefined, 'the bounce buffers lie inside guest memory');
+    return bytes;
+  }
+
+  /**
+   * Makes a request available; at most one of the two lengths is not 0.
+   * @param unit first unit of 512 bytes
+   * @param givenBytes how much of the bounce buffer the device may read
+   * @param roomBytes how much of it the device is to write
+   */
+  submit(slot: number, type: number, unit: number, givenBytes: number, roomBytes: number): void {
+    const head = this.#headsStart + slot * SLOT_HEAD_BYTES;
+    this.#memory.writeU32(head + HEADER_TYPE, type);
+    this.#memory.writeU64(head + HEADER_SECTOR, unit);
+    this.#memory.writeU8(head + SLOT_STATUS, STATUS_NONE);
+    const first = slot * this.#stride;
+    const status = first + this.#stride - 1;
+    const dataBytes = givenBytes + roomBytes;
+    this.#ring.setDescriptorLink(first, DESC_F_NEXT, dataBytes > 0 ? first + 1 : status);
+    this.#linkData(first + 1, status, dataBytes, roomBytes > 0 ? DESC_F_NEXT | DESC_F_WRITE : DESC_F_NEXT);
+    this.#states[slot] = IN_FLIGHT;
+    this.#roomBytes[slot] = roomBytes + 1;
+    this.inFlightCount++;
+    this.#ring.offer(first);
+  }
+
+  /** Whether the device wants to be told of new requests (virtio 2.7.10.1). */
+  get wantsNotification(): boolean {
+    return (this.#ring.usedFlags & USED_F_NO_NOTIFY) === 0;
+  }
+
+  isDone(slot: number): boolean {
+    return this.#states[slot] === DONE;
+  }
+
+  /**
+   * Takes the next request that the device gave back; -1 where there is none.
+   * @throws DeviceError EIO for a used ring that no honest device writes
+   */
+  collect(): number {
+    const usedCount = (this.#ring.usedIndex - this.#nextUsed) & INDEX_MASK;
+    if (usedCount === 0) return -1;
+    if (usedCount > this.inFlightCount) throw lies(`${usedCount} requests given back, ${this.inFlightCount} in flight`);
+    const head = this.#ring.usedId(this.#nextUsed);
+    const usedBytes = this.#ring.usedLength(this.#nextUsed);
+    const slot = head / this.#stride;
+    if (this.#states[slot] !== IN_FLIGHT) throw lies(`descriptor ${head} given back, which heads no request in flight`);
+    if (usedBytes > this.#roomBytes[slot]!) {
+      throw lies(`${usedBytes} bytes written to a request with room for ${this.#roomBytes[slot]}`);
+    }
+    this.#nextUsed = (this.#nextUsed + 1) & INDEX_MASK;
+    this.#usedBytes[slot] = usedBytes;
+    this.#states[slot] = DONE;
+    this.inFlightCount--;
+    return slot;
+  }
+
+  /** What became of a request that is done: undefined for success. */
+  failure(slot: number): DeviceError | undefined {
+    const status = this.#memory.readU8(this.#headsStart + slot * SLOT_HEAD_BYTES + SLOT_STATUS);
+    if (status === BLK_S_OK) {
+      if (this.#usedBytes[slot] === this.#roomBytes[slot]) return undefined;
+      // What lies beyond the used length may not be relied on (2.7.8.3); the status byte is the last of all.
+      return lies(`success with ${this.#usedBytes[slot]} of ${this.#roomBytes[slot]} bytes written`);
+    }
+    if (status === BLK_S_IOERR) return new DeviceError('EIO', 'the virtio device reports an I/O error');
+    if (status === BLK_S_UNSUPP) return new DeviceError('ENOTSUP', 'the virtio device does not support the request');
+    return lies(`status ${status}`);
+  }
+
+  /** Data segments of a request: as many as its length needs, the last linked to the status descriptor. */
+  #linkData(first: number, status: number, dataBytes: number, flags: number): void {
+    const { segmentBytes } = this.#plan;
+    let index = first;
+    for (let leftBytes = dataBytes; leftBytes > 0; leftBytes -= segmentBytes) {
+      const last = leftBytes <= segmentBytes;
+      this.#ring.setDescriptorBuffer(index, last ? leftBytes : segmentBytes, flags, last ? status : index + 1);
+      index++;
+    }
+  }
+
+  #makeRing(): DriverRing {
+    return new DriverRing(this.#memory, layOutQueue(this.#wanted.start, this.#plan.queueSize));
+  }
+
+  /** Writes what stays the same in every request of a slot. */
+  #layOut(): void {
+    const { slotCount, segmentBytes, segmentCount } = this.#plan;
+    this.#stride = segmentCount + 2;
+    this.#nextUsed = 0;
+    this.inFlightCount = 0;
+    this.#states.fill(FREE);
+    this.#free.length = 0;
+    for (let slot = slotCount - 1; slot >= 0; slot--) {
+      const head = this.#headsStart + slot * SLOT_HEAD_BYTES;
+      const data = this.#dataStart + slot * this.#wanted.slotBytes;
+      const first = slot * this.#stride;
+      this.#memory.writeU32(head + HEADER_RESERVED, 0);
+      this.#ring.setDescriptor(first, { address: head, lengthBytes: HEADER_BYTES });
+      for (let i = 0; i < segmentCount; i++) {
+        this.#ring.setDescriptor(first + 1 + i, { address: data + i * segmentBytes, lengthBytes: 0 });
+      }
+      const status = { address: head + SLOT_STATUS, lengthBytes: 1, flags: DESC_F_WRITE };
+      this.#ring.setDescriptor(first + segmentCount + 1, status);
+      this.#free.push(slot);
+    }
+  }
+}
+
+function lies(what: string): DeviceError {
+  return new DeviceError('EIO', `the virtio device answered with what cannot be: ${what}; restart the driver`);
+}
