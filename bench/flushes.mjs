@@ -10,8 +10,9 @@ const FLUSHES_FIELD = 18;
  */
 export function flushCounter(path) {
   const { dev } = statSync(path);
-  const major = ((dev / 2 ** 32) & 0xfffff000) | ((dev >> 8) & 0xfff);
-  const minor = ((dev >> 12) & 0xfff00) | (dev & 0xff);
+  // makedev(3), for the 32-bit numbers that Linux gives out.
+  const major = (dev >>> 8) & 0xfff;
+  const minor = ((dev >>> 12) & 0xfff00) | (dev & 0xff);
   const count = () => readCount(major, minor);
   return count() === undefined ? undefined : count;
 }

@@ -8,8 +8,7 @@ const GAP = '  ';
 export function formatTable(head, rows, textColumns = 1) {
   const whole = [head, ...rows.filter((row) => row.length === head.length)];
   const widths = head.map((_, column) => Math.max(...whole.map((row) => row[column].length)));
-  const padded = (cell, column) =>
-    column < textColumns ? cell.padEnd(widths[column]) : cell.padStart(widths[column]);
+  const padded = (cell, column) => (column < textColumns ? cell.padEnd(widths[column]) : cell.padStart(widths[column]));
   const line = (row) => {
     const isRemark = row.length < head.length;
     return row.map((cell, column) => (isRemark && column === row.length - 1 ? cell : padded(cell, column))).join(GAP);

@@ -1,4 +1,3 @@
-import { systemClock } from '../core/index.ts';
 import {
   type ExploreOptions,
   type ExploreResult,
@@ -49,12 +48,12 @@ export async function runExplore(name: string, flags: ExploreFlags, output: Outp
   checkTogether(flags);
   const commit = flags.commit ?? (flags.break === 'temp-flush' ? 'ordered' : 'checksummed');
   const scenario = await loadScenario(name, { commit, sizeBytes: flags.size, broken: flags.break });
-  const progress = new ProgressLine(output, systemClock);
+  const progress = new ProgressLine(output);
   const result = await explored(scenario, name, {
     ...exploreOptions(flags),
     ...stackOf(flags.through),
     settings: settingsOf(name, commit, flags),
-    clock: systemClock,
+    clock: output.clock,
     onProgress: (now) => progress.update(now),
   }).finally(() => progress.end());
   if (flags.json) output.out(`${JSON.stringify(toJson(result, commit, flags))}\n`);
@@ -115,6 +114,7 @@ function toJson(result: ExploreResult, commit: CommitMode, flags: ExploreFlags):
     complete: result.complete,
     incompleteReason: result.incompleteReason ?? null,
     crashPoints: result.crashPoints,
+    momentsCovered: result.momentsCovered,
     images: result.images.toString(),
     imagesByDepth: result.imagesByDepth.map(String),
     recoveries: result.recoveries,

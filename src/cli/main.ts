@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
 import process from 'node:process';
+import { systemClock } from '../core/index.ts';
 import { runCommandLine } from './program.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -17,4 +18,5 @@ process.exitCode = await runCommandLine(process.argv.slice(2), version, {
   err: (text) => void process.stderr.write(text),
   isTerminal: process.stderr.isTTY ?? false,
   useColour: wantsColour,
+  clock: systemClock,
 });

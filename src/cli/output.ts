@@ -1,4 +1,5 @@
 import { styleText } from 'node:util';
+import type { Clock } from '../core/index.ts';
 
 /** Where a command writes to; the process's streams, or a test's. */
 export interface Output {
@@ -9,6 +10,8 @@ export interface Output {
   /** Whether progress may overwrite its own line. */
   readonly isTerminal: boolean;
   readonly useColour: boolean;
+  /** For progress, time limits and elapsed times. */
+  readonly clock: Clock;
 }
 
 type Style = 'red' | 'green' | 'yellow' | 'bold' | 'dim';

@@ -17,10 +17,10 @@ export class ProgressLine {
   #nextMs: number;
   #isDrawn = false;
 
-  constructor(output: Output, clock: Clock) {
+  constructor(output: Output) {
     this.#output = output;
-    this.#clock = clock;
-    this.#startMs = clock.monotonicMs();
+    this.#clock = output.clock;
+    this.#startMs = this.#clock.monotonicMs();
     this.#nextMs = this.#startMs + QUIET_MS;
   }
 

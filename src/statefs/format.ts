@@ -3,7 +3,7 @@ import type { BlockDevice } from '../blockdev/index.ts';
 import { assertBytes, assertPowerOfTwo } from '../core/index.ts';
 import { fail, wrapDeviceError } from './errors.ts';
 import { storeGeometry, unitBytesOf } from './geometry.ts';
-import { encodeSuperblock, type Superblock } from './superblock.ts';
+import { encodeSuperblock, eraseStaleCopies, type Superblock } from './superblock.ts';
 
 export interface FormatOptions {
   /**
@@ -50,6 +50,7 @@ export function format(device: BlockDevice, options: FormatOptions = {}): void {
       encodeSuperblock({ ...empty, generation: copy + 1 }, copy, sector);
       device.write(geometry.superblockSectors[copy], sector);
       device.flush();
+      if (copy === 0 && eraseStaleCopies(device, geometry.superblockSectors[1])) device.flush();
     }
   } catch (error) {
     throw wrapDeviceError(error, 'format');

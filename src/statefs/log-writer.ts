@@ -221,7 +221,7 @@ export class LogWriter {
   #openLife(): void {
     if (this.#hasLife) return;
     const frameBytes = this.#geometry.frameSectors * this.#geometry.sectorBytes;
-    this.#staging = new Uint8Array(2 * frameBytes);
+    this.#staging = new Uint8Array(2 * frameBytes + this.#geometry.unitSectors * this.#geometry.sectorBytes);
     this.#view = viewOf(this.#staging);
     this.#readBack = new Uint8Array(frameBytes);
     this.#readBackView = viewOf(this.#readBack);
@@ -285,8 +285,8 @@ export class LogWriter {
 
   #issueOrdered(operation: Append, plan: Plan, extent: Extent | undefined): void {
     const tempBytes = plan.tempSectors * this.#geometry.sectorBytes;
-    const temp = this.#staging.subarray(0, tempBytes);
-    this.#guard('writing the temp frame', false, () => this.#device.write(plan.sector, temp));
+    const group = this.#padded(plan, tempBytes);
+    this.#guard('writing the temp frame', false, () => this.#device.write(plan.sector, group));
     this.flush('temp');
     this.#guard('verifying the temp frames', false, () => this.#verifyTemp(operation, plan, extent));
     operation.beforeCommit();
@@ -299,8 +299,15 @@ export class LogWriter {
     operation.beforeCommit();
     const { sectorBytes } = this.#geometry;
     this.#sealCommit(operation, plan, plan.tempSectors * sectorBytes);
-    const group = this.#staging.subarray(0, (plan.tempSectors + plan.commitSectors) * sectorBytes);
+    const group = this.#padded(plan, (plan.tempSectors + plan.commitSectors) * sectorBytes);
     this.#guard('writing the group', true, () => this.#device.write(plan.sector, group));
+  }
+
+  /** The group with zeros up to the end of its last unit: whatever writes a part of one would have to read it first. */
+  #padded(plan: Plan, usedBytes: number): Uint8Array {
+    const bytes = (plan.endSector - plan.sector) * this.#geometry.sectorBytes;
+    this.#staging.fill(0, usedBytes, bytes);
+    return this.#staging.subarray(0, bytes);
   }
 
   /** What is about to be committed must read back as it was meant: the promise covers the disk, not our memory. */

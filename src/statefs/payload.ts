@@ -26,6 +26,7 @@ export class PayloadStore {
   readonly #sectorBytes: number;
   readonly #frameSectors: number;
   readonly #frameBytes: number;
+  readonly #unitBytes: number;
   /** Most stores of small values never need it. */
   #staging: Uint8Array = NOTHING;
   #view: DataView = viewOf(NOTHING);
@@ -37,11 +38,13 @@ export class PayloadStore {
     this.#sectorBytes = geometry.sectorBytes;
     this.#frameSectors = geometry.frameSectors;
     this.#frameBytes = geometry.frameSectors * geometry.sectorBytes;
+    this.#unitBytes = geometry.unitSectors * geometry.sectorBytes;
   }
 
   /** Makes the staging area as large as the extent can use. */
   #prepare(extent: Extent): void {
-    const bytes = Math.min(extent.extentFrames * this.#frameBytes, STAGING_BYTES);
+    const wanted = Math.max(extent.extentFrames * this.#frameBytes, this.#unitBytes);
+    const bytes = Math.min(Math.ceil(wanted / this.#unitBytes) * this.#unitBytes, STAGING_BYTES);
     if (this.#staging.length >= bytes) return;
     this.#staging = new Uint8Array(bytes);
     this.#view = viewOf(this.#staging);
@@ -69,8 +72,17 @@ export class PayloadStore {
     for (let frame = 0; frame < extent.extentFrames; frame += perBatch) {
       const count = Math.min(perBatch, extent.extentFrames - frame);
       for (let i = 0; i < count; i++) this.#seal(extent, payload, frame + i, i * this.#frameBytes);
-      this.#device.write(extent.extentSector + frame * this.#frameSectors, this.#batch(extent, frame, count));
+      const isLast = frame + count === extent.extentFrames;
+      const batch = this.#batch(extent, frame, count);
+      this.#device.write(extent.extentSector + frame * this.#frameSectors, isLast ? this.#padded(batch.length) : batch);
     }
+  }
+
+  /** The staging area up to `usedBytes`, with zeros up to the end of the unit: it need not be read to be written. */
+  #padded(usedBytes: number): Uint8Array {
+    const bytes = Math.ceil(usedBytes / this.#unitBytes) * this.#unitBytes;
+    this.#staging.fill(0, usedBytes, bytes);
+    return this.#staging.subarray(0, bytes);
   }
 
   /** The part of the staging area that `count` frames from `frame` on take, the last one of the extent as short as it is. */

@@ -3,7 +3,7 @@ import { fail } from './errors.ts';
 import type { StoreGeometry } from './geometry.ts';
 import { MAX_EPOCH } from './layout.ts';
 import type { StoreRules } from './rules.ts';
-import { encodeSuperblock, type Superblock, type SuperblockVerdict } from './superblock.ts';
+import { encodeSuperblock, eraseStaleCopies, type Superblock, type SuperblockVerdict } from './superblock.ts';
 
 /** The place up to which the log is known to be durable. */
 export interface Frontier {
@@ -55,6 +55,8 @@ export class SuperblockPair {
     if (this.#otherLost) {
       this.#write(frontier, this.#current.generation + 2, true, false);
       flush();
+      // What was lost may have been lost by a format that was cut: it is finished here, before copy 0 is written.
+      if (eraseStaleCopies(this.#device, this.#geometry.superblockSectors[1])) flush();
       this.#otherLost = false;
     }
     this.#write(frontier, this.#current.generation + 1, true, false);

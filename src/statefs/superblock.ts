@@ -182,13 +182,35 @@ function lost(current: Superblock, currentCopy: 0 | 1, other: SuperblockCopy): S
   return { current, currentCopy, otherLost: true, otherWhy: other.state === 'valid' ? undefined : other.why };
 }
 
+/** The units that put copy 1 at places of their own. */
+const SPACING_UNITS: readonly number[] = [4096, 8192, 16_384, 32_768, 65_536];
+
+/**
+ * Erases copies 1 that formats of other units left elsewhere: once copy 0 is lost, one of them would be found before the
+ * store's own. No frame is touched: none starts like a superblock. Until copy 0 is durable they are the old store's.
+ * @param ownSector where copy 1 of this store stands
+ * @returns whether anything was written; it is the caller's to flush
+ */
+export function eraseStaleCopies(device: BlockDevice, ownSector: number): boolean {
+  const buffer = new Uint8Array(device.sectorBytes);
+  let erased = false;
+  for (const unit of SPACING_UNITS) {
+    const sector = unit / device.sectorBytes;
+    if (sector === ownSector || sector >= device.sectorCount) continue;
+    if (readCopy(device, sector, 1, buffer, true).state !== 'valid') continue;
+    device.write(sector, buffer.fill(0));
+    erased = true;
+  }
+  return erased;
+}
+
 /** Reads both copies from a device. An unreadable sector is a lost copy, not a failure. */
 export function readSuperblocks(device: BlockDevice, checksums = true): [SuperblockCopy, SuperblockCopy] {
   const buffer = new Uint8Array(device.sectorBytes);
   const first = readCopy(device, 0, 0, buffer, checksums);
   // The second copy's place follows from the unit, which the first copy tells; where it is lost, the places that
   // other units would give are tried.
-  const units = first.state === 'valid' ? [first.superblock.unitBytes] : [4096, 8192, 16384, 32768, 65536];
+  const units = first.state === 'valid' ? [first.superblock.unitBytes] : SPACING_UNITS;
   let second: SuperblockCopy = { state: 'blank', why: 'the device ends before it' };
   for (const unit of units) {
     const sector = Math.max(unit, SUPERBLOCK_SPACING_BYTES) / device.sectorBytes;

@@ -8,7 +8,8 @@ import {
   type WriteZeroesOptions,
 } from '../blockdev/index.ts';
 import { DeviceError, viewOf } from '../core/index.ts';
-import { BlkHandshake, type BlkTraits } from './blk-handshake.ts';
+import { BlkChannel, type VirtioBlkDriverOptions } from './blk-channel.ts';
+import type { BlkTraits } from './blk-handshake.ts';
 import {
   BLK_T_DISCARD,
   BLK_T_FLUSH,
@@ -16,7 +17,6 @@ import {
   BLK_T_IN,
   BLK_T_OUT,
   BLK_T_WRITE_ZEROES,
-  CONFIG,
   ID_BYTES,
   RANGE_BYTES,
   RANGE_COUNT,
@@ -25,45 +25,12 @@ import {
   RANGE_SECTOR,
   UNIT_BYTES,
 } from './blk-layout.ts';
-import { BlkSlots, type DriverMemory, type QueueTraits } from './blk-slots.ts';
+import type { BlkSlots } from './blk-slots.ts';
 import { type GuestMemory, highWord, lowWord } from './memory.ts';
-import {
-  INTERRUPT_CONFIG,
-  INTERRUPT_USED,
-  REG_CONFIG,
-  REG_INTERRUPT_ACK,
-  REG_INTERRUPT_STATUS,
-  REG_QUEUE_DESC_HIGH,
-  REG_QUEUE_DESC_LOW,
-  REG_QUEUE_DEVICE_HIGH,
-  REG_QUEUE_DEVICE_LOW,
-  REG_QUEUE_DRIVER_HIGH,
-  REG_QUEUE_DRIVER_LOW,
-  REG_QUEUE_NOTIFY,
-  REG_QUEUE_NUM,
-  REG_QUEUE_NUM_MAX,
-  REG_QUEUE_READY,
-  REG_QUEUE_SEL,
-  REG_STATUS,
-} from './mmio-layout.ts';
 import type { RegisterBus } from './model.ts';
-import { STATUS_DRIVER_OK, STATUS_NEEDS_RESET } from './status.ts';
-
-export interface VirtioBlkDriverOptions extends DriverMemory {
-  /** Feature bits not to accept even where the device offers them. */
-  readonly decline?: readonly number[];
-  /**
-   * Called when requests are in flight and the device has given none back. True: look again (time was let pass, or
-   * another thread of the simulation ran). False, the default: the device will never answer, so give up with EIO.
-   */
-  readonly onIdle?: () => boolean;
-}
 
 /** A request in flight: hand it to `finish` once `poll` returned it. */
 export type Ticket = number;
-
-/** The one queue of a device without MQ (virtio 5.2.2). */
-const REQUEST_QUEUE = 0;
 
 /**
  * The virtio block driver (virtio 5.2) as a {@link BlockDevice}. It knows the device by its registers, its interrupt
@@ -74,18 +41,10 @@ const REQUEST_QUEUE = 0;
  * EIO until `restart`; after a halt of the simulated machine ({@link RegisterBus.halted}), the error that it halted on.
  */
 export class VirtioBlkDriver implements BlockDevice {
-  readonly #bus: RegisterBus;
-  readonly #handshake: BlkHandshake;
+  readonly #channel: BlkChannel;
   readonly #slots: BlkSlots;
-  readonly #onIdle: (() => boolean) | undefined;
-  #traits: BlkTraits;
   #features: DeviceFeatures;
-  #sectorCount: number;
-  #state: 'unready' | 'live' | 'stopped' | 'closed' = 'unready';
-  /** What every operation throws in state `stopped`. */
-  #stopError: unknown;
-  #hasNews = false;
-  /** Slots of the operation under way, in the order of their chunks: a ring. */
+  /** Slots of the transfer under way, in the order of their chunks: a ring. */
   readonly #own: number[] = [];
   /** For each slot, the bytes that a ticket's read is to deliver; 0 for other tickets, -1 where it is no ticket. */
   readonly #ticketBytes: number[] = [];
@@ -98,30 +57,28 @@ export class VirtioBlkDriver implements BlockDevice {
    * @throws DeviceError EIO where the device is no block device, refuses, or leaves no room for a request
    */
   constructor(bus: RegisterBus, memory: GuestMemory, options: VirtioBlkDriverOptions = {}) {
-    this.#bus = bus;
-    this.#handshake = new BlkHandshake(bus, options.decline ?? []);
-    this.#onIdle = options.onIdle;
-    this.#traits = this.#negotiate();
-    this.#features = featuresOf(this.#traits);
-    this.#sectorCount = this.#traits.sectorCount;
-    this.#slots = new BlkSlots(memory, options, this.#queueTraits());
-    this.#goLive();
+    this.#channel = new BlkChannel(bus, memory, options, (slot) => {
+      if (this.#ticketBytes[slot]! >= 0) this.#doneTickets.push(slot);
+    });
+    this.#slots = this.#channel.slots;
+    this.#features = featuresOf(this.#channel.traits);
+    this.#forgetTickets();
   }
 
   get sectorBytes(): number {
-    return this.#traits.sectorBytes;
+    return this.#channel.traits.sectorBytes;
   }
 
   get physicalSectorBytes(): number {
-    return this.#traits.physicalSectorBytes;
+    return this.#channel.traits.physicalSectorBytes;
   }
 
   get sectorCount(): number {
-    return this.#sectorCount;
+    return this.#channel.sectorCount;
   }
 
   get readOnly(): boolean {
-    return this.#traits.readOnly;
+    return this.#channel.traits.readOnly;
   }
 
   get features(): DeviceFeatures {
@@ -140,24 +97,20 @@ export class VirtioBlkDriver implements BlockDevice {
 
   /** Resets the device and initialises it anew, whatever state it or the driver is in. Tickets are void. */
   restart(): void {
-    this.#state = 'unready';
-    this.#stopError = undefined;
-    this.#traits = this.#negotiate();
-    this.#features = featuresOf(this.#traits);
-    this.#sectorCount = this.#traits.sectorCount;
-    this.#slots.restart(this.#queueTraits());
-    this.#goLive();
+    this.#channel.restart();
+    this.#features = featuresOf(this.#channel.traits);
+    this.#forgetTickets();
   }
 
   read(sector: number, target: Uint8Array): void {
-    this.#checkUsable();
+    this.#channel.checkUsable();
     checkTransfer(this, sector, target);
     this.#transfer(BLK_T_IN, sector, target);
   }
 
   /** With `fua`, a write and a flush: virtio-blk has no FUA. */
   write(sector: number, source: Uint8Array, options?: WriteOptions): void {
-    this.#checkUsable();
+    this.#channel.checkUsable();
     checkWritable(this);
     checkTransfer(this, sector, source);
     const durable = options?.fua === true;
@@ -167,38 +120,37 @@ export class VirtioBlkDriver implements BlockDevice {
   }
 
   flush(): void {
-    this.#checkUsable();
+    this.#channel.checkUsable();
     if (!this.#features.flush) throw notSupported('flush', 'FLUSH');
     // Declined, there is no cache to flush (5.2.6.2, case 1).
-    if (this.#traits.flushes) this.#single(BLK_T_FLUSH, 0);
+    if (this.#channel.traits.flushes) this.#single(BLK_T_FLUSH, 0);
   }
 
   discard(sector: number, sectorCount: number): void {
-    this.#checkUsable();
+    this.#channel.checkUsable();
     if (!this.#features.discard) throw notSupported('discard', 'DISCARD');
     checkWritable(this);
     checkRange(this, sector, sectorCount);
-    this.#ranges(BLK_T_DISCARD, sector, sectorCount, this.#traits.discardUnitsMax, 0);
+    this.#ranges(BLK_T_DISCARD, sector, sectorCount, this.#channel.traits.discardUnitsMax, 0);
   }
 
   writeZeroes(sector: number, sectorCount: number, options?: WriteZeroesOptions): void {
-    this.#checkUsable();
+    this.#channel.checkUsable();
     if (!this.#features.writeZeroes) throw notSupported('writeZeroes', 'WRITE_ZEROES');
     checkWritable(this);
     checkRange(this, sector, sectorCount);
     const flags = options?.unmap === true ? RANGE_F_UNMAP : 0;
-    this.#ranges(BLK_T_WRITE_ZEROES, sector, sectorCount, this.#traits.zeroUnitsMax, flags);
+    this.#ranges(BLK_T_WRITE_ZEROES, sector, sectorCount, this.#channel.traits.zeroUnitsMax, flags);
   }
 
   /** Resets the device, so that it touches the memory no more. The backend behind it stays open. */
   close(): void {
-    if (this.#state !== 'closed') this.#bus.write(REG_STATUS, 4, 0);
-    this.#state = 'closed';
+    this.#channel.close();
   }
 
   /** The device's own name for itself (5.2.6). */
   getId(): string {
-    this.#checkUsable();
+    this.#channel.checkUsable();
     const slot = this.#single(BLK_T_GET_ID, ID_BYTES);
     const field = this.#slots.data(slot, ID_BYTES);
     const end = field.indexOf(0);
@@ -211,18 +163,17 @@ export class VirtioBlkDriver implements BlockDevice {
    * @throws DeviceError ENOTSUP where that was not negotiated
    */
   setWriteCache(on: boolean): void {
-    this.#checkUsable();
-    if (!this.#traits.switchesCache) throw notSupported('setWriteCache', 'CONFIG_WCE');
-    this.#bus.write(REG_CONFIG + CONFIG.writeback, 1, on ? 1 : 0);
-    this.#features = featuresOf({ ...this.#traits, writeCache: this.#handshake.readWriteback() });
+    this.#channel.checkUsable();
+    if (!this.#channel.traits.switchesCache) throw notSupported('setWriteCache', 'CONFIG_WCE');
+    this.#features = featuresOf({ ...this.#channel.traits, writeCache: this.#channel.switchCache(on) });
   }
 
   /** Puts a read of `sectorCount` sectors in flight. @throws DeviceError EBUSY where all slots are taken */
   submitRead(sector: number, sectorCount: number): Ticket {
-    this.#checkUsable();
+    this.#channel.checkUsable();
     checkRange(this, sector, sectorCount);
     const lengthBytes = sectorCount * this.sectorBytes;
-    const slot = this.#acquireFor(lengthBytes);
+    const slot = this.#channel.acquire(lengthBytes);
     this.#ticketBytes[slot] = lengthBytes;
     this.#submit(slot, BLK_T_IN, sector, lengthBytes);
     return slot;
@@ -230,10 +181,10 @@ export class VirtioBlkDriver implements BlockDevice {
 
   /** Puts a write in flight; `source` is free at once. @throws DeviceError EBUSY where all slots are taken */
   submitWrite(sector: number, source: Uint8Array): Ticket {
-    this.#checkUsable();
+    this.#channel.checkUsable();
     checkWritable(this);
     checkTransfer(this, sector, source);
-    const slot = this.#acquireFor(source.length);
+    const slot = this.#channel.acquire(source.length);
     this.#slots.data(slot, source.length).set(source);
     this.#ticketBytes[slot] = 0;
     this.#submit(slot, BLK_T_OUT, sector, source.length);
@@ -242,9 +193,9 @@ export class VirtioBlkDriver implements BlockDevice {
 
   /** Puts a flush in flight: it covers what was done before, not what is in flight with it (5.2.6.2, case 3). */
   submitFlush(): Ticket {
-    this.#checkUsable();
-    if (!this.#traits.flushes) throw notSupported('submitFlush', 'FLUSH');
-    const slot = this.#acquireFor(0);
+    this.#channel.checkUsable();
+    if (!this.#channel.traits.flushes) throw notSupported('submitFlush', 'FLUSH');
+    const slot = this.#channel.acquire(0);
     this.#ticketBytes[slot] = 0;
     this.#submit(slot, BLK_T_FLUSH, 0, 0);
     return slot;
@@ -252,8 +203,8 @@ export class VirtioBlkDriver implements BlockDevice {
 
   /** Notifies the device of what was submitted, and returns the next ticket that is done, if there is one. */
   poll(): Ticket | undefined {
-    this.#checkUsable();
-    if (this.#doneTickets.length === 0) this.#pump();
+    this.#channel.checkUsable();
+    if (this.#doneTickets.length === 0) this.#channel.pump();
     return this.#doneTickets.shift();
   }
 
@@ -263,7 +214,7 @@ export class VirtioBlkDriver implements BlockDevice {
    * @throws DeviceError EIO or ENOTSUP where the request failed
    */
   finish(ticket: Ticket, target?: Uint8Array): void {
-    this.#checkUsable();
+    this.#channel.checkUsable();
     const readBytes = this.#ticketBytes[ticket] ?? -1;
     if (readBytes < 0 || !this.#slots.isDone(ticket) || this.#doneTickets.includes(ticket)) {
       throw new RangeError(`ticket: expected one that poll returned, got ${ticket}`);
@@ -278,53 +229,12 @@ export class VirtioBlkDriver implements BlockDevice {
     if (failure !== undefined) throw failure;
   }
 
-  // --- initialisation -------------------------------------------------------------------------------------------
-
-  #negotiate(): BlkTraits {
-    try {
-      return this.#handshake.negotiate();
-    } catch (error) {
-      throw this.#bus.halted?.error ?? error;
-    }
-  }
-
-  #queueTraits(): QueueTraits {
-    this.#bus.write(REG_QUEUE_SEL, 4, REQUEST_QUEUE);
-    const queueSizeMax = this.#bus.read(REG_QUEUE_NUM_MAX, 4);
-    const { sizeMaxBytes, segMax, sectorBytes } = this.#traits;
-    return { queueSizeMax, sizeMaxBytes, segMax, sectorBytes };
-  }
-
-  /** Steps 7 and 8 of the initialisation (3.1.1, 4.2.3.2). */
-  #goLive(): void {
-    const bus = this.#bus;
-    const { size, desc, driver, device } = this.#slots.ring.addresses;
-    bus.write(REG_QUEUE_SEL, 4, REQUEST_QUEUE);
-    if (bus.read(REG_QUEUE_READY, 4) !== 0) throw this.#handshake.giveUp('the queue is in use after a reset');
-    bus.write(REG_QUEUE_NUM, 4, size);
-    this.#writeAddress(REG_QUEUE_DESC_LOW, REG_QUEUE_DESC_HIGH, desc);
-    this.#writeAddress(REG_QUEUE_DRIVER_LOW, REG_QUEUE_DRIVER_HIGH, driver);
-    this.#writeAddress(REG_QUEUE_DEVICE_LOW, REG_QUEUE_DEVICE_HIGH, device);
-    bus.write(REG_QUEUE_READY, 4, 1);
-    bus.write(REG_STATUS, 4, bus.read(REG_STATUS, 4) | STATUS_DRIVER_OK);
-    const status = bus.read(REG_STATUS, 4);
-    if ((status & STATUS_DRIVER_OK) === 0 || (status & STATUS_NEEDS_RESET) !== 0) {
-      throw this.#bus.halted?.error ?? this.#handshake.giveUp('the device does not accept the queue');
-    }
+  #forgetTickets(): void {
     this.#own.length = this.#slots.slotCount;
     this.#ticketBytes.length = this.#slots.slotCount;
     this.#ticketBytes.fill(-1);
     this.#doneTickets.length = 0;
-    this.#hasNews = false;
-    this.#state = 'live';
   }
-
-  #writeAddress(lowRegister: number, highRegister: number, address: number): void {
-    this.#bus.write(lowRegister, 4, lowWord(address));
-    this.#bus.write(highRegister, 4, highWord(address));
-  }
-
-  // --- operations -----------------------------------------------------------------------------------------------
 
   /** Splits a transfer over slots, all of them in flight together, and waits for it. */
   #transfer(type: number, sector: number, buffer: Uint8Array): void {
@@ -343,7 +253,7 @@ export class VirtioBlkDriver implements BlockDevice {
       }
       if (head === tail) break;
       const slot = own[head++ % own.length]!;
-      this.#wait(slot);
+      this.#channel.wait(slot);
       const chunkFailure = this.#slots.failure(slot);
       const chunkBytes = Math.min(this.#slots.chunkBytes, buffer.length - finishedBytes);
       if (type === BLK_T_IN && chunkFailure === undefined) this.#copyOut(slot, buffer, finishedBytes, chunkBytes);
@@ -352,7 +262,7 @@ export class VirtioBlkDriver implements BlockDevice {
       this.#slots.release(slot);
     }
     if (failure !== undefined) throw failure;
-    if (submittedBytes === 0) throw this.#busy();
+    if (submittedBytes === 0) throw this.#channel.busy();
   }
 
   /** @returns how many bytes of the buffer the request covers */
@@ -372,14 +282,13 @@ export class VirtioBlkDriver implements BlockDevice {
 
   /** One request without a transfer of sectors. @returns its slot, released: its data stays until the next request */
   #single(type: number, roomBytes: number): number {
-    const slot = this.#acquireFor(roomBytes);
-    this.#slots.submit(slot, type, 0, 0, roomBytes);
-    this.#hasNews = true;
+    const slot = this.#channel.acquire(roomBytes);
+    this.#channel.submit(slot, type, 0, 0, roomBytes);
     return this.#endSingle(slot);
   }
 
   #endSingle(slot: number): number {
-    this.#wait(slot);
+    this.#channel.wait(slot);
     const failure = this.#slots.failure(slot);
     this.#slots.release(slot);
     if (failure !== undefined) throw failure;
@@ -391,108 +300,21 @@ export class VirtioBlkDriver implements BlockDevice {
     const unitsPerSector = this.sectorBytes / UNIT_BYTES;
     const sectorsMax = unitsMax / unitsPerSector;
     for (let done = 0; done < sectorCount; done += sectorsMax) {
-      const slot = this.#acquireFor(RANGE_BYTES);
+      const slot = this.#channel.acquire(RANGE_BYTES);
       const range = viewOf(this.#slots.data(slot, RANGE_BYTES));
       const unit = (sector + done) * unitsPerSector;
       range.setUint32(RANGE_SECTOR, lowWord(unit), true);
       range.setUint32(RANGE_SECTOR + 4, highWord(unit), true);
       range.setUint32(RANGE_COUNT, Math.min(sectorsMax, sectorCount - done) * unitsPerSector, true);
       range.setUint32(RANGE_FLAGS, flags, true);
-      this.#slots.submit(slot, type, 0, RANGE_BYTES, 0);
-      this.#hasNews = true;
+      this.#channel.submit(slot, type, 0, RANGE_BYTES, 0);
       this.#endSingle(slot);
     }
   }
 
   #submit(slot: number, type: number, sector: number, lengthBytes: number): void {
     const unit = sector * (this.sectorBytes / UNIT_BYTES);
-    this.#slots.submit(slot, type, unit, type === BLK_T_OUT ? lengthBytes : 0, type === BLK_T_IN ? lengthBytes : 0);
-    this.#hasNews = true;
-  }
-
-  #acquireFor(lengthBytes: number): number {
-    if (lengthBytes > this.requestBytesMax) {
-      throw new RangeError(`request: expected up to ${this.requestBytesMax} bytes, got ${lengthBytes}`);
-    }
-    const slot = this.#slots.acquire();
-    if (slot < 0) throw this.#busy();
-    return slot;
-  }
-
-  #busy(): DeviceError {
-    return new DeviceError('EBUSY', `all ${this.slotCount} requests are held by tickets: poll and finish some`);
-  }
-
-  // --- waiting --------------------------------------------------------------------------------------------------
-
-  #wait(slot: number): void {
-    while (!this.#slots.isDone(slot)) {
-      if (this.#pump() || this.#onIdle?.() === true) continue;
-      throw this.#stop(new DeviceError('EIO', 'the virtio device never answered a request: restart the driver'));
-    }
-  }
-
-  /** Notifies, handles interrupts, collects. @returns whether any request came back */
-  #pump(): boolean {
-    if (this.#hasNews) {
-      this.#hasNews = false;
-      if (this.#slots.wantsNotification) this.#bus.write(REG_QUEUE_NOTIFY, 4, REQUEST_QUEUE);
-    }
-    const halted = this.#bus.halted;
-    if (halted !== undefined) throw this.#stop(halted.error);
-    if (this.#bus.interruptAsserted) this.#interrupt();
-    return this.#collect();
-  }
-
-  /** 4.2.3.4.1 */
-  #interrupt(): void {
-    const causes = this.#bus.read(REG_INTERRUPT_STATUS, 4) & (INTERRUPT_USED | INTERRUPT_CONFIG);
-    this.#bus.write(REG_INTERRUPT_ACK, 4, causes);
-    if ((causes & INTERRUPT_CONFIG) !== 0) this.#configChanged();
-  }
-
-  #configChanged(): void {
-    if ((this.#bus.read(REG_STATUS, 4) & STATUS_NEEDS_RESET) !== 0) {
-      throw this.#stop(new DeviceError('EIO', 'the virtio device needs a reset: restart the driver'));
-    }
-    this.#sectorCount = this.#handshake.readSectorCount(this.sectorBytes);
-  }
-
-  #collect(): boolean {
-    let any = false;
-    for (;;) {
-      const slot = this.#collectOne();
-      if (slot < 0) return any;
-      any = true;
-      if (this.#ticketBytes[slot]! >= 0) this.#doneTickets.push(slot);
-    }
-  }
-
-  #collectOne(): number {
-    try {
-      return this.#slots.collect();
-    } catch (error) {
-      throw this.#stop(error);
-    }
-  }
-
-  /** Latches: who broke the rules once is not asked again. */
-  #stop(error: unknown): unknown {
-    this.#state = 'stopped';
-    this.#stopError = error;
-    return error;
-  }
-
-  #checkUsable(): void {
-    if (this.#state !== 'live') throw this.#whyUnusable();
-  }
-
-  #whyUnusable(): unknown {
-    if (this.#state === 'stopped') return this.#stopError;
-    if (this.#state === 'closed') {
-      return new DeviceError('ECLOSED', 'the device was closed: restart the driver to use it');
-    }
-    return new DeviceError('EIO', 'the virtio-blk initialisation did not finish: restart the driver');
+    this.#channel.submit(slot, type, unit, type === BLK_T_OUT ? lengthBytes : 0, type === BLK_T_IN ? lengthBytes : 0);
   }
 }
 

@@ -1,6 +1,7 @@
+export type { VirtioBlkDriverOptions } from './blk-channel.ts';
 export type { BlkLimits } from './blk-config.ts';
 export { BlkDevice, type BlkDeviceOptions } from './blk-device.ts';
-export { type Ticket, VirtioBlkDriver, type VirtioBlkDriverOptions } from './blk-driver.ts';
+export { type Ticket, VirtioBlkDriver } from './blk-driver.ts';
 export {
   BLK_DEVICE_ID,
   BLK_F_BLK_SIZE,

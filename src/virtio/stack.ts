@@ -1,6 +1,7 @@
 import type { BlockDevice } from '../blockdev/index.ts';
+import type { VirtioBlkDriverOptions } from './blk-channel.ts';
 import { BlkDevice, type BlkDeviceOptions } from './blk-device.ts';
-import { VirtioBlkDriver, type VirtioBlkDriverOptions } from './blk-driver.ts';
+import { VirtioBlkDriver } from './blk-driver.ts';
 import { driverMemoryBytes } from './blk-slots.ts';
 import { FlatMemory } from './memory.ts';
 import { MmioTransport } from './mmio.ts';

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { run } from './helpers.ts';
+import { run, runAt } from './helpers.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'powercut-cli-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -90,7 +90,6 @@ describe('powercut explore', () => {
       ['--strategy', 'random', '--seed', '7', '--runs', '50'],
       ['--strategy', 'prefix'],
       ['--max-recoveries', '5'],
-      ['--time', '1ms', '--profile', 'harsh', '--depth', '3'],
     ]) {
       const { code, out } = await run('explore', ...options);
       expect(code, options.join(' ')).toBe(0);
@@ -98,6 +97,16 @@ describe('powercut explore', () => {
       expect(out).not.toMatch(/^COMPLETE/m);
       expect((await run('explore', ...options, '--require-complete')).code).toBe(3);
     }
+  });
+
+  it('stops when its time is up, with progress on standard error and the result on standard output', async () => {
+    let nowMs = 0;
+    // Every look at the clock is half a second later than the one before.
+    const clock = { monotonicMs: () => (nowMs += 500), wallMs: () => 0 };
+    const { code, out, err } = await runAt(clock, ['explore', '--time', '4s', '--json']);
+    expect(code).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({ complete: false, incompleteReason: 'stopped after 4000 ms' });
+    expect(err).toMatch(/^crash point \d+ of 15, /);
   });
 
   it('is reproducible with a seed', async () => {

@@ -1,4 +1,5 @@
 import { runCommandLine } from '../../src/cli/program.ts';
+import { type Clock, VirtualClock } from '../../src/core/index.ts';
 
 /** What a command line printed, and how it ended. */
 export interface Outcome {
@@ -7,8 +8,13 @@ export interface Outcome {
   readonly err: string;
 }
 
-/** Runs the command line in this process. */
-export async function run(...args: string[]): Promise<Outcome> {
+/** Runs the command line in this process, on a clock that stands still: nothing takes long enough to show progress. */
+export function run(...args: string[]): Promise<Outcome> {
+  return runAt(new VirtualClock(), args);
+}
+
+/** The same on a clock of the caller's. */
+export async function runAt(clock: Clock, args: readonly string[]): Promise<Outcome> {
   let out = '';
   let err = '';
   const code = await runCommandLine(args, '0.0.0-test', {
@@ -20,6 +26,7 @@ export async function run(...args: string[]): Promise<Outcome> {
     },
     isTerminal: false,
     useColour: false,
+    clock,
   });
   return { code, out, err };
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { MemoryDevice } from '../../src/blockdev/index.ts';
 import { VirtualClock } from '../../src/core/index.ts';
-import { type CommitMode, format, open, type StoreEvent } from '../../src/statefs/index.ts';
+import { type CommitMode, format, type OpenOptions, open, type StoreEvent } from '../../src/statefs/index.ts';
 import { bytes, codeThrown, FailingDevice, formatted, ioError, reopen } from './helpers.ts';
 
 const modes: CommitMode[] = ['ordered', 'checksummed'];
@@ -125,7 +125,7 @@ describe('keys', () => {
       () => store.get(undefined as unknown as string),
       () => store.putAtomic('/state/a', bytes(1), { commit: 3 as unknown as CommitMode }),
       () => store.putAtomic('/state/a', bytes(1), { meta: { subject: 3 as unknown as string } }),
-      () => open(formatted(), null as unknown as {}),
+      () => open(formatted(), null as unknown as OpenOptions),
     ]) {
       expect(run).toThrow(TypeError);
     }

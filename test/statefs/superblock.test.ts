@@ -1,0 +1,424 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { type BlockDevice, MemoryDevice } from '../../src/blockdev/index.ts';
+import { codeOf, Sfc32, VirtualClock, viewOf } from '../../src/core/index.ts';
+import { explore, type Scenario } from '../../src/explore/index.ts';
+import { type ProfileName, profiles, SimulatedDisk } from '../../src/faults/index.ts';
+import {
+  format,
+  open as openStore,
+  type StateFs,
+  StateFsError,
+  type StoreRules,
+  soundRules,
+} from '../../src/statefs/index.ts';
+import { FRAME, FRAME_MAGIC } from '../../src/statefs/layout.ts';
+import {
+  decodeSuperblock,
+  encodeSuperblock,
+  judgeSuperblocks,
+  readSuperblocks,
+  type Superblock,
+  type SuperblockCopy,
+} from '../../src/statefs/superblock.ts';
+import { holdProperty, isCaught } from '../property/replay.ts';
+import { bytes, codeThrown, FailingDevice, imageOf } from './helpers.ts';
+
+const FILE = 'test/statefs/superblock.test.ts';
+const GIB = 2 ** 21;
+
+/** Time is no part of a scenario. */
+function open(device: BlockDevice, rules: StoreRules = soundRules): StateFs {
+  return openStore(device, { clock: new VirtualClock(), rules });
+}
+
+function superblock(fields: Partial<Superblock> = {}): Superblock {
+  return {
+    sectorBytes: 512,
+    unitBytes: 512,
+    sectorCount: 512,
+    storeId: new Uint8Array(16).fill(7),
+    activeRegion: 0,
+    clean: false,
+    generation: 5,
+    epoch: 4,
+    frontierSector: 20,
+    frontierSequence: 2,
+    payloadFloor: 264,
+    ...fields,
+  };
+}
+
+const powerOfTwo = (from: number, to: number): fc.Arbitrary<number> =>
+  fc.integer({ min: Math.log2(from), max: Math.log2(to) }).map((bits) => 2 ** bits);
+
+/** Any superblock that a store might write. */
+const sound: fc.Arbitrary<Superblock> = fc
+  .record({
+    sectorBytes: powerOfTwo(512, 4096),
+    physical: powerOfTwo(1, 8),
+    regionUnits: fc.integer({ min: 8, max: GIB }),
+    storeId: fc.uint8Array({ minLength: 16, maxLength: 16 }),
+    activeRegion: fc.constantFrom<0 | 1>(0, 1),
+    clean: fc.boolean(),
+    epoch: fc.integer({ min: 1, max: 2 ** 32 - 1 }),
+    older: fc.nat({ max: 1000 }),
+    frontierSequence: fc.maxSafeNat(),
+    used: fc.double({ min: 0, max: 1, noNaN: true }),
+    heap: fc.double({ min: 0, max: 1, noNaN: true }),
+  })
+  .map(({ physical, regionUnits, older, used, heap, ...rest }) => {
+    const unitBytes = rest.sectorBytes * physical;
+    const first = (2 * Math.max(unitBytes, 4096)) / rest.sectorBytes;
+    const regionSectors = regionUnits * physical;
+    const start = first + rest.activeRegion * regionSectors;
+    const payloadFloor = start + Math.round(regionSectors * heap);
+    const frontierSector = start + Math.floor((payloadFloor - start) * used);
+    const sectorCount = first + 2 * regionSectors;
+    return { ...rest, unitBytes, generation: rest.epoch + older, sectorCount, payloadFloor, frontierSector };
+  });
+
+function sealed(block: Superblock, copy: 0 | 1): Uint8Array {
+  const sector = new Uint8Array(block.sectorBytes);
+  encodeSuperblock(block, copy, sector);
+  return sector;
+}
+
+describe('a superblock', () => {
+  test('reads back as it was written, as that copy and no other', () => {
+    const name = 'reads back as it was written, as that copy and no other';
+    const property = fc.property(sound, fc.constantFrom<0 | 1>(0, 1), (block, copy) => {
+      const sector = sealed(block, copy);
+      expect(decodeSuperblock(sector, copy)).toEqual({ state: 'valid', superblock: block });
+      expect(decodeSuperblock(sector, copy === 0 ? 1 : 0).state).toBe('damaged');
+    });
+    holdProperty(FILE, name, property, { numRuns: 300 });
+  });
+
+  test('with any one bit flipped is no superblock', () => {
+    const sector = sealed(superblock(), 0);
+    for (let bit = 0; bit < 512 * 8; bit++) {
+      sector[bit >> 3] = (sector[bit >> 3] as number) ^ (1 << (bit & 7));
+      expect(decodeSuperblock(sector, 0).state, `bit ${bit}`).toBe(bit < 64 ? 'blank' : 'damaged');
+      sector[bit >> 3] = (sector[bit >> 3] as number) ^ (1 << (bit & 7));
+    }
+  });
+
+  test('of arbitrary bytes never throws, sealed or not, and is sound where it is valid', () => {
+    const name = 'of arbitrary bytes never throws, sealed or not, and is sound where it is valid';
+    const patch = fc.tuple(fc.integer({ min: 8, max: 507 }), fc.uint8Array({ minLength: 1, maxLength: 8 }));
+    const property = fc.property(fc.array(patch, { maxLength: 4 }), fc.boolean(), (patches, checksums) => {
+      const sector = sealed(superblock(), 0);
+      for (const [at, content] of patches) sector.set(content.subarray(0, 508 - at), at);
+      // Without its checksum held to, every lie gets as far as the checks of sense.
+      const copy = decodeSuperblock(sector, 0, checksums);
+      if (copy.state !== 'valid') return;
+      const { frontierSector, payloadFloor, sectorCount, epoch, generation } = copy.superblock;
+      expect(frontierSector).toBeLessThanOrEqual(payloadFloor);
+      expect(payloadFloor).toBeLessThanOrEqual(sectorCount);
+      expect(epoch).toBeLessThanOrEqual(generation);
+    });
+    holdProperty(FILE, name, property, { numRuns: 2000 });
+    const noise = fc.property(fc.uint8Array({ minLength: 512, maxLength: 512 }), (sector) => {
+      expect(decodeSuperblock(sector, 0).state).toBe('blank');
+    });
+    holdProperty(FILE, name, noise, { numRuns: 100 });
+  });
+});
+
+describe('two superblocks', () => {
+  const valid = (fields: Partial<Superblock>): SuperblockCopy => ({ state: 'valid', superblock: superblock(fields) });
+  const blank: SuperblockCopy = { state: 'blank', why: 'x' };
+  const damaged: SuperblockCopy = { state: 'damaged', why: 'x' };
+  const unreadable: SuperblockCopy = { state: 'unreadable', why: 'x' };
+  const unknown: SuperblockCopy = { state: 'unknown', why: 'x' };
+  const other = { storeId: new Uint8Array(16).fill(8) };
+
+  interface Verdict {
+    readonly generation: number;
+    readonly otherLost: boolean;
+    readonly told: boolean;
+  }
+  const whole = (generation: number): Verdict => ({ generation, otherLost: false, told: false });
+  /** Both orders of each: which copy is which decides nothing. */
+  const table: [string, SuperblockCopy, SuperblockCopy, Verdict | string][] = [
+    ['one after the other', valid({ generation: 5 }), valid({ generation: 6 }), whole(6)],
+    ['a gap', valid({ generation: 5 }), valid({ generation: 7 }), { ...whole(7), told: true }],
+    [
+      'two stores',
+      valid({ generation: 5 }),
+      valid({ generation: 6, ...other }),
+      { generation: 6, otherLost: true, told: true },
+    ],
+    ['the same generation', valid({ generation: 5 }), valid({ generation: 5 }), 'EINTEGRITY'],
+    ['the same generation of two stores', valid({ generation: 5 }), valid({ generation: 5, ...other }), 'EINTEGRITY'],
+    ['valid and blank', valid({}), blank, { generation: 5, otherLost: true, told: true }],
+    ['valid and damaged', valid({}), damaged, { generation: 5, otherLost: true, told: true }],
+    ['valid and unreadable', valid({}), unreadable, { generation: 5, otherLost: true, told: true }],
+    ['valid and of a newer format', valid({}), unknown, 'EPROTO'],
+    ['blank and blank', blank, blank, 'EINVAL'],
+    ['blank and damaged', blank, damaged, 'EINTEGRITY'],
+    ['blank and unreadable', blank, unreadable, 'EINTEGRITY'],
+    ['blank and of a newer format', blank, unknown, 'EPROTO'],
+    ['damaged and damaged', damaged, damaged, 'EINTEGRITY'],
+    ['damaged and unreadable', damaged, unreadable, 'EINTEGRITY'],
+    ['damaged and of a newer format', damaged, unknown, 'EPROTO'],
+    ['unreadable and unreadable', unreadable, unreadable, 'EINTEGRITY'],
+    ['unreadable and of a newer format', unreadable, unknown, 'EPROTO'],
+    ['of a newer format both', unknown, unknown, 'EPROTO'],
+  ];
+
+  test.each(table)('%s', (_name, first, second, expected) => {
+    for (const copies of [
+      [first, second],
+      [second, first],
+    ] as const) {
+      if (typeof expected === 'string') {
+        expect(codeThrown(() => judgeSuperblocks(copies))).toBe(expected);
+        expect(() => judgeSuperblocks(copies)).toThrow(StateFsError);
+        continue;
+      }
+      const verdict = judgeSuperblocks(copies);
+      expect(verdict.current.generation).toBe(expected.generation);
+      expect(verdict.otherLost).toBe(expected.otherLost);
+      expect(verdict.otherWhy !== undefined).toBe(expected.told);
+      const chosen = copies[verdict.currentCopy];
+      expect(chosen.state === 'valid' && chosen.superblock).toBe(verdict.current);
+    }
+  });
+
+  test('stand where no physical sector holds both, whatever the unit, and are found without the first', () => {
+    for (const physicalSectorBytes of [512, 4096, 8192, 65_536]) {
+      const device = new MemoryDevice({ sectorCount: 8192, physicalSectorBytes });
+      format(device, { storeId: bytes(16) });
+      device.write(0, new Uint8Array(512));
+      const [first, second] = readSuperblocks(device);
+      expect(first.state).toBe('blank');
+      expect(second).toMatchObject({ state: 'valid', superblock: { generation: 2, unitBytes: physicalSectorBytes } });
+      expect(open(device).list()).toEqual([]);
+    }
+  });
+});
+
+/** The epoch on the disk; 0 where there is no store. */
+function generationOf(device: BlockDevice): { generation: number; epoch: number } {
+  const { current } = judgeSuperblocks(readSuperblocks(device));
+  return { generation: current.generation, epoch: current.epoch };
+}
+
+describe('a format that is cut', () => {
+  const OLD_VALUE = bytes(700);
+  /** Formats again; what recovery finds is one of the two stores, whole, and it works. */
+  function reformat(secondUnit: number | undefined, lives: number): Scenario<string, string> {
+    return {
+      name: 'reformat',
+      disk: { sectorCount: 2048 },
+      format: (device) => {
+        format(device, { storeId: bytes(16, 1) });
+        for (let life = 0; life < lives; life++) {
+          const store = open(device);
+          store.putAtomic('/state/old', OLD_VALUE);
+          if (life % 2 === 1) store.close();
+        }
+      },
+      workload: (device, run) => {
+        run.begin('format');
+        format(device, { storeId: bytes(16, 2), ...(secondUnit === undefined ? {} : { unitBytes: secondUnit }) });
+        run.acknowledge('format');
+      },
+      recover: (device, run) => {
+        const found = look(device);
+        run.observe(found);
+        open(device).putAtomic('/state/probe', bytes(40));
+        return look(device);
+      },
+      invariant: (found, history) => {
+        let [mayBeOld, mayBeNew] = [lives > 0, lives === 0];
+        for (const event of history) {
+          if (event.kind === 'begin') mayBeNew = true;
+          if (event.kind === 'acknowledge') mayBeOld = false;
+          if (event.kind === 'observe' && event.observation === 'new') mayBeOld = false;
+          if (event.kind === 'observe' && event.observation === 'old') mayBeNew = history.inFlight.length > 0;
+        }
+        if (!(found === 'old' ? mayBeOld : mayBeNew)) throw new Error(`found the ${found} store`);
+      },
+    };
+  }
+
+  function look(device: BlockDevice): 'old' | 'new' {
+    const store = open(device);
+    const keys = store.list().filter((key) => key !== '/state/probe');
+    if (keys.length === 0) return 'new';
+    expect(Buffer.compare(store.get('/state/old'), OLD_VALUE)).toBe(0);
+    return 'old';
+  }
+
+  const cases = (Object.keys(profiles) as ProfileName[]).flatMap((profile) =>
+    [undefined, 8192].flatMap((unit) => [1, 2, 3].map((lives) => ({ profile, unit, lives }))),
+  );
+
+  test.each(cases)(
+    'leaves the old store or the new: $profile, unit $unit, $lives lives',
+    ({ profile, unit, lives }) => {
+      const result = explore(reformat(unit, lives), { profile, depth: 2 });
+      expect(result.violations.map((one) => `${one.message}: ${one.where.join('; ')}`)).toEqual([]);
+      expect(result.clean).toBe(true);
+    },
+  );
+});
+
+describe('a life that is opened after the loss of a copy', () => {
+  /** The copy that was lost is the current one or its predecessor; the power fails while the next life is opened. */
+  function afterLoss(lost: 0 | 1, lives: number): Scenario<string, string> {
+    const value = bytes(300);
+    return {
+      name: 'lost-copy',
+      disk: { sectorCount: 512 },
+      format: (device) => {
+        format(device, { storeId: bytes(16) });
+        for (let life = 0; life < lives; life++) open(device).putAtomic(`/state/k${life}`, value);
+        device.write(lost * 8 * (512 / device.sectorBytes), new Uint8Array(device.sectorBytes).fill(0xee));
+      },
+      workload: (device, run) => {
+        run.begin('put');
+        open(device).putAtomic('/state/new', value);
+        run.acknowledge('put');
+        run.begin('again');
+        open(device).putAtomic('/state/again', value);
+        run.acknowledge('again');
+      },
+      recover: (device, run) => {
+        const before = generationOf(device);
+        const found = keysOf(device);
+        run.observe(found);
+        open(device).putAtomic('/state/probe', bytes(9));
+        const after = generationOf(device);
+        if (after.epoch <= before.generation) throw new Error(`epoch ${after.epoch} after ${before.generation}`);
+        return keysOf(device);
+      },
+      invariant: (found, history) => {
+        const done = history.events.filter((event) => event.kind === 'acknowledge').map((event) => event.op);
+        for (let life = 0; life < lives; life++) if (!found.includes(`k${life}`)) throw new Error(`k${life} is lost`);
+        if (done.includes('put') && !found.includes('new')) throw new Error('new is lost');
+        if (done.includes('again') && !found.includes('again')) throw new Error('again is lost');
+      },
+    };
+  }
+
+  function keysOf(device: BlockDevice): string {
+    const store = open(device);
+    const { damage } = store.stats();
+    if (damage.length > 0) throw new Error(`damage: ${damage[0]?.what}`);
+    for (const key of store.list()) store.get(key);
+    return store.list().join().replaceAll('/state/', '');
+  }
+
+  const cases = (['nvme-512', '512e'] as ProfileName[]).flatMap((profile) =>
+    ([0, 1] as const).flatMap((lost) => [1, 2, 3].map((lives) => ({ profile, lost, lives }))),
+  );
+
+  test.each(cases)('loses nothing, at any cut: $profile, copy $lost, $lives lives', ({ profile, lost, lives }) => {
+    const result = explore(afterLoss(lost, lives), { profile, depth: 2 });
+    expect(result.violations.map((one) => `${one.message}: ${one.where.join('; ')}`)).toEqual([]);
+    expect(result.clean).toBe(true);
+  });
+});
+
+/** Tells the epoch of every frame that is written. */
+class EpochWatch extends FailingDevice {
+  readonly #onFrame: (epoch: number) => void;
+
+  constructor(inner: BlockDevice, onFrame: (epoch: number) => void) {
+    super(inner);
+    this.#onFrame = onFrame;
+  }
+
+  override write(sector: number, source: Uint8Array): void {
+    const view = viewOf(source);
+    if (view.getUint32(FRAME.magic, true) === FRAME_MAGIC) this.#onFrame(view.getUint32(FRAME.epoch, true));
+    super.write(sector, source);
+  }
+}
+
+describe('epochs', () => {
+  /** One life, and what happens at its end. */
+  const life = fc.record({
+    puts: fc.integer({ min: 0, max: 3 }),
+    ends: fc.constantFrom('close' as const, 'kill', 'cut'),
+    cutAt: fc.integer({ min: 0, max: 12 }),
+    seed: fc.nat({ max: 1000 }),
+    loses: fc.constantFrom<undefined | 0 | 1>(undefined, undefined, 0, 1),
+  });
+  type Life = typeof life extends fc.Arbitrary<infer T> ? T : never;
+
+  /** Runs lives on one disk: no two of them issue frames of one epoch. */
+  function runLives(lives: readonly Life[], rules: StoreRules): void {
+    const disk = new SimulatedDisk({ sectorCount: 2048 });
+    format(disk, { storeId: bytes(16) });
+    const lifeOf = new Map<number, number>();
+    for (const [number, { puts, ends, cutAt, seed, loses }] of lives.entries()) {
+      if (cutAt > 0) disk.scheduleCut({ nth: cutAt });
+      const watched = new EpochWatch(disk, (epoch) => {
+        expect(lifeOf.get(epoch) ?? number, `epoch ${epoch} was used before`).toBe(number);
+        lifeOf.set(epoch, number);
+      });
+      try {
+        const store = open(watched, rules);
+        for (let i = 0; i < puts; i++) store.putAtomic('/state/a', bytes(50, number));
+        if (ends === 'close') store.close();
+      } catch (error) {
+        if (codeOf(error) !== 'EIO' || disk.powered) throw error;
+      }
+      if (ends === 'cut' || loses !== undefined) disk.cut();
+      disk.powerOn({ seed });
+      if (loses !== undefined) loseCopy(disk, loses);
+    }
+  }
+
+  function epochProperty(rules: StoreRules): fc.IProperty<[Life[]]> {
+    const lives = fc.array(life, { minLength: 1, maxLength: 12, size: 'max' });
+    return fc.property(lives, (list) => runLives(list, rules));
+  }
+
+  /** The medium loses one copy, unless it is the last one. */
+  function loseCopy(disk: SimulatedDisk, copy: 0 | 1): void {
+    disk.flush();
+    const other = readSuperblocks(disk)[copy === 0 ? 1 : 0];
+    if (other.state !== 'valid') return;
+    const noise = new Uint8Array(512);
+    new Sfc32(copy).fill(noise);
+    disk.write(copy * 8, noise, { fua: true });
+  }
+
+  test('are never used by two lives, whichever copies are lost and whenever the power fails', () => {
+    const name = 'are never used by two lives, whichever copies are lost and whenever the power fails';
+    holdProperty(FILE, name, epochProperty(soundRules), { numRuns: 500 });
+  });
+
+  test('are used twice without the rule, and without the barrier that makes them durable', () => {
+    const barriers = { ...soundRules.barriers, life: false };
+    for (const rules of [
+      { ...soundRules, epochs: false },
+      { ...soundRules, barriers },
+    ]) {
+      expect(isCaught(epochProperty(rules), { numRuns: 500, seed: 1 })).toBe(true);
+    }
+  });
+
+  test('run out with an error that says what to do', () => {
+    const device = new MemoryDevice({ sectorCount: 512 });
+    format(device, { storeId: bytes(16) });
+    for (const copy of [0, 1] as const) {
+      const generation = 2 ** 32 - 2 + copy;
+      device.write(
+        8 * copy,
+        sealed(superblock({ generation, epoch: 1, frontierSector: 16, frontierSequence: 0 }), copy),
+      );
+    }
+    const before = imageOf(device);
+    expect(() => open(device).putAtomic('/state/a', bytes(1))).toThrow(/epochs.*new one/);
+    expect(codeThrown(() => open(device).putAtomic('/state/a', bytes(1)))).toBe('EROFS');
+    expect(Buffer.compare(imageOf(device), before)).toBe(0);
+    expect(open(device).list()).toEqual([]);
+  });
+});

@@ -1,0 +1,194 @@
+import { describe, expect, test } from 'vitest';
+import type { BlockDevice } from '../../src/blockdev/index.ts';
+import { type ExploreOptions, type ExploreResult, explore, replay } from '../../src/explore/index.ts';
+import { type DiskProfile, type ProfileName, profiles } from '../../src/faults/index.ts';
+import { type CommitMode, soundRules } from '../../src/statefs/index.ts';
+import {
+  bootControl,
+  brokenRules,
+  deviceKey,
+  largeValue,
+  stateFsScenario,
+  workloads,
+} from '../../src/testing/index.ts';
+import { type VirtioStack, virtioStack } from '../../src/virtio/index.ts';
+
+const modes: CommitMode[] = ['ordered', 'checksummed'];
+const small = { 'boot-control': bootControl, 'device-key': deviceKey } as const;
+type SmallName = keyof typeof small;
+const smallNames = Object.keys(small) as SmallName[];
+
+/** One stack for all the recoveries of an exploration, as a machine that is reset. */
+function throughVirtio(): ExploreOptions {
+  let stack: VirtioStack | undefined;
+  const through = (backend: BlockDevice): BlockDevice => {
+    if (stack === undefined) stack = virtioStack(backend);
+    else stack.restart(backend);
+    return stack.driver;
+  };
+  return { through };
+}
+
+function expectClean(result: ExploreResult): void {
+  expect(result.violations).toEqual([]);
+  expect(result).toMatchObject({ complete: true, clean: true, incompleteReason: undefined, nondeterminism: undefined });
+}
+
+/** Decimal digits less one. */
+function powerOfTen(count: bigint): number {
+  return String(count).length - 1;
+}
+
+describe('the ready-made scenarios, two cuts deep, are complete and clean', () => {
+  const cases = smallNames.flatMap((name) => modes.map((commit) => ({ name, commit })));
+
+  test.each(cases)('$name, $commit, through virtio', ({ name, commit }) => {
+    const scenario = stateFsScenario(small[name], { commit });
+    const through = explore(scenario, throughVirtio());
+    expectClean(through);
+    // The wire changes neither what can happen nor how much of it there is.
+    const direct = explore(scenario);
+    const figures = ({ crashPoints, images, recoveries }: ExploreResult) => ({ crashPoints, images, recoveries });
+    expect(figures(through)).toEqual(figures(direct));
+  });
+
+  /** The manifest of boot-control stands in frames of four sectors: `harsh` gives each of them nine states. */
+  const coarse: DiskProfile = { ...profiles.harsh, name: 'harsh-256', tearStepBytes: 256 };
+  const media: [SmallName, ProfileName | DiskProfile][] = smallNames.flatMap((name) => [
+    [name, '4kn'],
+    [name, '512e'],
+    [name, name === 'boot-control' ? coarse : 'harsh'],
+  ]);
+  const cells = media.flatMap(([name, profile]) =>
+    modes.map((commit) => ({ name, profile, commit, medium: typeof profile === 'string' ? profile : profile.name })),
+  );
+
+  test.each(cells)('$name, $commit, on $medium', ({ name, profile, commit }) => {
+    expectClean(explore(stateFsScenario(small[name], { commit }), { profile }));
+  });
+
+  test('boot-control, ordered, on harsh', () => {
+    expectClean(explore(stateFsScenario(bootControl, { commit: 'ordered' }), { profile: 'harsh' }));
+  });
+
+  test('workloads has them by name', () => {
+    expect(Object.keys(workloads)).toEqual([...smallNames, 'large-value']);
+    for (const [name, make] of Object.entries(workloads)) expect(make().name).toBe(name);
+  });
+});
+
+describe('a large value', () => {
+  function exploreLarge(sizeBytes: number, commit: CommitMode, options: ExploreOptions = {}): ExploreResult {
+    const result = explore(stateFsScenario(largeValue(sizeBytes), { commit }), options);
+    expectClean(result);
+    return result;
+  }
+
+  test.each(modes)('of 64 KiB has some 10^40 images, and recoveries that grow with its size (%s)', (commit) => {
+    const [a, b, c] = [16, 32, 64].map((size) => exploreLarge(size * 1024, commit)) as [
+      ExploreResult,
+      ExploreResult,
+      ExploreResult,
+    ];
+    expect(powerOfTen(c.images)).toBeGreaterThanOrEqual(38);
+    expect(powerOfTen(c.images)).toBeLessThanOrEqual(42);
+    const [first, second] = [b.recoveries - a.recoveries, c.recoveries - b.recoveries];
+    if (commit === 'ordered') {
+      // The payload is proven by the flush before its commit: not one recovery depends on its size.
+      expect([first, second]).toEqual([0, 0]);
+    } else {
+      expect(first).toBeGreaterThan(100);
+      expect(Math.abs(second - 2 * first)).toBeLessThan(0.05 * second);
+    }
+    // A 64th part of what the images would take, and less.
+    expect(c.recoveries).toBeLessThan(3000);
+  });
+
+  test.each(modes)('of 1 MiB has some 10^600 images, all covered (%s)', (commit) => {
+    const result = exploreLarge(1024 * 1024, commit, { depth: 1 });
+    expect(powerOfTen(result.images)).toBeGreaterThanOrEqual(600);
+    expect(powerOfTen(result.images)).toBeLessThanOrEqual(650);
+    expect(result.recoveries).toBeLessThan(5000);
+  });
+});
+
+describe('a checker gone blind would be noticed', () => {
+  test('boot-control takes so many recoveries, and no fewer', () => {
+    const figures = modes.map((commit) => {
+      const { crashPoints, momentsCovered, images, imagesByDepth, recoveries } = explore(
+        stateFsScenario(bootControl, { commit }),
+      );
+      return { commit, crashPoints, momentsCovered, images, imagesByDepth, recoveries };
+    });
+    expect(figures).toMatchInlineSnapshot(`
+      [
+        {
+          "commit": "ordered",
+          "crashPoints": 21,
+          "images": 290n,
+          "imagesByDepth": [
+            290n,
+            2030n,
+          ],
+          "momentsCovered": 47,
+          "recoveries": 288,
+        },
+        {
+          "commit": "checksummed",
+          "crashPoints": 15,
+          "images": 544n,
+          "imagesByDepth": [
+            544n,
+            3808n,
+          ],
+          "momentsCovered": 35,
+          "recoveries": 384,
+        },
+      ]
+    `);
+  });
+
+  test('a random exploration with a seed is the same every time', () => {
+    const run = () => explore(stateFsScenario(bootControl), { strategy: 'random', seed: 7, runs: 200 });
+    const [first, second] = [run(), run()];
+    expect(first.recoveries).toBe(second.recoveries);
+    expect(first.complete).toBe(false);
+    expect({ images: first.images, recoveries: first.recoveries }).toMatchInlineSnapshot(`
+      {
+        "images": 544n,
+        "recoveries": 360,
+      }
+    `);
+  });
+
+  /** The mode in which a store can't go without the rule. */
+  const needs: Readonly<Record<string, CommitMode>> = {
+    'temp-flush': 'ordered',
+    'commit-flush': 'checksummed',
+    checksum: 'checksummed',
+    epoch: 'checksummed',
+  };
+
+  test.each(Object.keys(brokenRules))('boot-control loses its state without %s, and the token shows how', (name) => {
+    const rules = brokenRules[name]?.rules;
+    const commit = needs[name];
+    if (rules === undefined || commit === undefined) throw new Error(`${name}: say in which mode it is needed`);
+    const scenario = stateFsScenario(bootControl, { commit, rules });
+    const result = explore(scenario, { maxViolations: 1, settings: { commit } });
+    const [violation] = result.violations;
+    if (violation === undefined) throw new Error(`${name}: nothing was found`);
+    expect(result.clean).toBe(false);
+    const story = replay(scenario, violation.token);
+    expect(story.violation).toBe(violation.message);
+    expect(story.levels).toHaveLength(violation.cuts);
+  });
+
+  test('the sound store survives the cut that a store without checksums does not', () => {
+    const rules = brokenRules['checksum']?.rules ?? soundRules;
+    const [violation] = explore(stateFsScenario(bootControl, { rules }), { maxViolations: 1 }).violations;
+    const token = violation?.token as string;
+    expect(replay(stateFsScenario(bootControl, { rules }), token).violation).toBeDefined();
+    // Checksums change nothing that is written, so that the workload and its cuts are the same.
+    expect(replay(stateFsScenario(bootControl), token).violation).toBeUndefined();
+  });
+});

@@ -1,0 +1,329 @@
+import { type BlockDevice, type DeviceFeatures, MemoryDevice } from '../../src/blockdev/index.ts';
+import {
+  BlkDevice,
+  type BlkDeviceOptions,
+  DESC_F_NEXT,
+  DESC_F_WRITE,
+  DriverRing,
+  F_VERSION_1,
+  type FeatureWords,
+  FlatMemory,
+  featureWords,
+  type GuestMemory,
+  layOutQueue,
+  type MmioOptions,
+  MmioTransport,
+  type QueueAddresses,
+  REG_DEVICE_FEATURES,
+  REG_DEVICE_FEATURES_SEL,
+  REG_DRIVER_FEATURES,
+  REG_DRIVER_FEATURES_SEL,
+  REG_INTERRUPT_ACK,
+  REG_INTERRUPT_STATUS,
+  REG_QUEUE_DESC_HIGH,
+  REG_QUEUE_DESC_LOW,
+  REG_QUEUE_DEVICE_HIGH,
+  REG_QUEUE_DEVICE_LOW,
+  REG_QUEUE_DRIVER_HIGH,
+  REG_QUEUE_DRIVER_LOW,
+  REG_QUEUE_NOTIFY,
+  REG_QUEUE_NUM,
+  REG_QUEUE_READY,
+  REG_QUEUE_SEL,
+  REG_STATUS,
+  STATUS_ACKNOWLEDGE,
+  STATUS_DRIVER,
+  STATUS_DRIVER_OK,
+  STATUS_FEATURES_OK,
+  STATUS_NEEDS_RESET,
+} from '../../src/virtio/index.ts';
+
+/** A backend that writes down what it is asked, and has the features it is given. */
+export class LoggingDevice implements BlockDevice {
+  readonly log: string[] = [];
+  readonly sectorBytes: number;
+  readonly physicalSectorBytes: number;
+  readonly readOnly: boolean;
+  sectorCount: number;
+  features: DeviceFeatures;
+  /** Thrown by the next operation. */
+  failure: unknown;
+  readonly disk: MemoryDevice;
+
+  constructor(
+    options: {
+      features?: Partial<DeviceFeatures>;
+      sectorBytes?: number;
+      physicalSectorBytes?: number;
+      sectorCount?: number;
+      readOnly?: boolean;
+    } = {},
+  ) {
+    const { features, sectorBytes = 512, physicalSectorBytes = sectorBytes, sectorCount = 64 } = options;
+    this.sectorBytes = sectorBytes;
+    this.physicalSectorBytes = physicalSectorBytes;
+    this.sectorCount = sectorCount;
+    this.readOnly = options.readOnly ?? false;
+    this.features = { flush: true, fua: true, discard: true, writeZeroes: true, writeCache: true, ...features };
+    this.disk = new MemoryDevice({ sectorCount, sectorBytes });
+  }
+
+  read(sector: number, target: Uint8Array): void {
+    this.#note(`read ${sector}+${target.length / this.sectorBytes}`);
+    this.disk.read(sector, target);
+  }
+
+  write(sector: number, source: Uint8Array, options?: { fua?: boolean }): void {
+    this.#note(`write ${sector}+${source.length / this.sectorBytes}${options?.fua === true ? ' fua' : ''}`);
+    this.disk.write(sector, source);
+  }
+
+  flush(): void {
+    this.#note('flush');
+  }
+
+  discard(sector: number, sectorCount: number): void {
+    this.#note(`discard ${sector}+${sectorCount}`);
+    this.disk.discard(sector, sectorCount);
+  }
+
+  writeZeroes(sector: number, sectorCount: number, options?: { unmap?: boolean }): void {
+    this.#note(`zero ${sector}+${sectorCount}${options?.unmap === true ? ' unmap' : ''}`);
+    this.disk.writeZeroes(sector, sectorCount);
+  }
+
+  close(): void {}
+
+  /** What was logged since it was taken last. */
+  take(): string[] {
+    return this.log.splice(0);
+  }
+
+  #note(entry: string): void {
+    this.log.push(entry);
+    const { failure } = this;
+    this.failure = undefined;
+    if (failure !== undefined) throw failure;
+  }
+}
+
+/** A descriptor to be: bytes that the device reads, or room that it writes, or fields as they are. */
+export type Part =
+  | { readonly give: Uint8Array | readonly number[] }
+  | { readonly room: number }
+  | { readonly address: number; readonly lengthBytes: number; readonly write?: boolean };
+
+export interface Answer {
+  /** The last byte of the last room; what it was before, 0xee, where nothing was written there. */
+  readonly status: number;
+  readonly usedLength: number;
+  /** All rooms one after another, with the status byte. */
+  readonly written: Uint8Array;
+}
+
+export interface GuestOptions {
+  readonly backend?: BlockDevice;
+  readonly device?: BlkDeviceOptions;
+  readonly queueSize?: number;
+  readonly base?: number;
+  readonly mmio?: MmioOptions;
+  /** Puts something between the device and the memory. */
+  readonly wrapMemory?: (memory: FlatMemory) => GuestMemory;
+}
+
+export const GUEST_BYTES = 0x40000;
+const HEAP_OFFSET = 0x4000;
+
+/** A guest in the raw: memory, registers and a ring that take whatever a test puts there. */
+export class Guest {
+  readonly bytes: Uint8Array;
+  readonly memory: FlatMemory;
+  readonly backend: BlockDevice;
+  readonly device: BlkDevice;
+  readonly transport: MmioTransport;
+  readonly base: number;
+  readonly queue: QueueAddresses;
+  readonly ring: DriverRing;
+  #heap: number;
+  #nextDescriptor = 0;
+
+  constructor(options: GuestOptions = {}) {
+    this.bytes = new Uint8Array(GUEST_BYTES);
+    this.base = options.base ?? 0;
+    this.memory = new FlatMemory(this.bytes, this.base);
+    this.backend = options.backend ?? new LoggingDevice();
+    const seen = options.wrapMemory?.(this.memory) ?? this.memory;
+    this.device = new BlkDevice(this.backend, seen, { id: 'disk-under-test', ...options.device });
+    this.transport = new MmioTransport(this.device, seen, options.mmio);
+    this.queue = layOutQueue(this.base + 0x1000, options.queueSize ?? 16);
+    this.ring = new DriverRing(this.memory, this.queue);
+    this.#heap = this.base + HEAP_OFFSET;
+  }
+
+  read(register: number): number {
+    return this.transport.read(register, 4);
+  }
+
+  write(register: number, value: number): void {
+    this.transport.write(register, 4, value);
+  }
+
+  get status(): number {
+    return this.read(REG_STATUS);
+  }
+
+  get needsReset(): boolean {
+    return (this.status & STATUS_NEEDS_RESET) !== 0;
+  }
+
+  get offered(): FeatureWords {
+    const words = featureWords();
+    for (let i = 0; i < words.length; i++) {
+      this.write(REG_DEVICE_FEATURES_SEL, i);
+      words[i] = this.read(REG_DEVICE_FEATURES);
+    }
+    return words;
+  }
+
+  writeFeatures(words: FeatureWords): void {
+    for (const [i, word] of words.entries()) {
+      this.write(REG_DRIVER_FEATURES_SEL, i);
+      this.write(REG_DRIVER_FEATURES, word);
+    }
+  }
+
+  /** From reset to FEATURES_OK. @param bits beside VERSION_1; by default all that is offered */
+  negotiate(bits?: readonly number[]): void {
+    this.write(REG_STATUS, 0);
+    this.write(REG_STATUS, STATUS_ACKNOWLEDGE);
+    this.write(REG_STATUS, STATUS_ACKNOWLEDGE | STATUS_DRIVER);
+    this.writeFeatures(bits === undefined ? this.offered : featureWords([F_VERSION_1, ...bits]));
+    this.write(REG_STATUS, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK);
+  }
+
+  setUpQueue(queue: QueueAddresses = this.queue): void {
+    this.write(REG_QUEUE_SEL, 0);
+    this.write(REG_QUEUE_NUM, queue.size);
+    this.writeAddress(REG_QUEUE_DESC_LOW, REG_QUEUE_DESC_HIGH, queue.desc);
+    this.writeAddress(REG_QUEUE_DRIVER_LOW, REG_QUEUE_DRIVER_HIGH, queue.driver);
+    this.writeAddress(REG_QUEUE_DEVICE_LOW, REG_QUEUE_DEVICE_HIGH, queue.device);
+    this.write(REG_QUEUE_READY, 1);
+  }
+
+  writeAddress(low: number, high: number, address: number): void {
+    this.write(low, address >>> 0);
+    this.write(high, Math.floor(address / 2 ** 32));
+  }
+
+  driverOk(): void {
+    this.write(REG_STATUS, this.status | STATUS_DRIVER_OK);
+  }
+
+  /** The whole initialisation, on an empty ring. */
+  up(bits?: readonly number[]): this {
+    this.ring.clear();
+    this.#nextDescriptor = 0;
+    this.#heap = this.base + HEAP_OFFSET;
+    this.negotiate(bits);
+    this.setUpQueue();
+    this.driverOk();
+    return this;
+  }
+
+  notify(queue = 0): void {
+    this.write(REG_QUEUE_NOTIFY, queue);
+  }
+
+  /** Reads and acknowledges the interrupt. */
+  takeInterrupt(): number {
+    const causes = this.read(REG_INTERRUPT_STATUS);
+    this.write(REG_INTERRUPT_ACK, causes);
+    return causes;
+  }
+
+  /** Guest memory, filled with 0xee. */
+  alloc(lengthBytes: number): number {
+    const address = this.#heap;
+    this.#heap += lengthBytes;
+    this.view(address, lengthBytes).fill(0xee);
+    return address;
+  }
+
+  view(address: number, lengthBytes: number): Uint8Array {
+    const view = this.memory.slice(address, lengthBytes);
+    if (view === undefined) throw new Error('the test left guest memory');
+    return view;
+  }
+
+  /** Writes a chain into the table, in descriptors that follow each other. */
+  build(parts: readonly Part[]): { head: number; rooms: Uint8Array[] } {
+    const rooms: Uint8Array[] = [];
+    const head = this.#nextDescriptor;
+    for (const [i, part] of parts.entries()) {
+      const { address, lengthBytes, write } = this.#place(part);
+      if ('room' in part) rooms.push(this.view(address, lengthBytes));
+      const next = i + 1 < parts.length;
+      const flags = (write ? DESC_F_WRITE : 0) | (next ? DESC_F_NEXT : 0);
+      this.ring.setDescriptor(head + i, { address, lengthBytes, flags, next: next ? head + i + 1 : 0 });
+    }
+    this.#nextDescriptor += parts.length;
+    return { head, rooms };
+  }
+
+  /** Starts over with descriptors and buffers, once nothing is in flight. */
+  recycle(): void {
+    this.#nextDescriptor = 0;
+    this.#heap = this.base + HEAP_OFFSET;
+  }
+
+  /** Sends one chain through, and takes what came back. */
+  send(parts: readonly Part[]): Answer {
+    this.recycle();
+    const { head, rooms } = this.build(parts);
+    const before = this.ring.usedIndex;
+    this.ring.offer(head);
+    this.notify();
+    if (((this.ring.usedIndex - before) & 0xffff) !== 1) throw new Error('the request did not come back');
+    if (this.ring.usedId(before) !== head) throw new Error('another request came back');
+    const written = new Uint8Array(Buffer.concat(rooms));
+    return { status: written.at(-1) ?? -1, usedLength: this.ring.usedLength(before), written };
+  }
+
+  #place(part: Part): { address: number; lengthBytes: number; write: boolean } {
+    if ('address' in part) return { ...part, write: part.write ?? false };
+    if ('room' in part) return { address: this.alloc(part.room), lengthBytes: part.room, write: true };
+    const address = this.alloc(part.give.length);
+    this.view(address, part.give.length).set(part.give);
+    return { address, lengthBytes: part.give.length, write: false };
+  }
+}
+
+/** The 16 bytes before every request. */
+export function header(type: number, unit: number | bigint = 0, reserved = 0): Uint8Array {
+  const bytes = new Uint8Array(16);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, type, true);
+  view.setUint32(4, reserved, true);
+  view.setBigUint64(8, BigInt(unit), true);
+  return bytes;
+}
+
+/** A range of a discard or a write zeroes. */
+export function range(unit: number | bigint, count: number, flags = 0): Uint8Array {
+  const bytes = new Uint8Array(16);
+  const view = new DataView(bytes.buffer);
+  view.setBigUint64(0, BigInt(unit), true);
+  view.setUint32(8, count, true);
+  view.setUint32(12, flags, true);
+  return bytes;
+}
+
+export function pattern(lengthBytes: number, tag: number): Uint8Array {
+  return Uint8Array.from({ length: lengthBytes }, (_, i) => (i * 7 + tag * 31 + (i >> 8)) & 0xff);
+}
+
+export function sectorOf(device: BlockDevice, sector: number, count = 1): Uint8Array {
+  const bytes = new Uint8Array(count * device.sectorBytes);
+  device.read(sector, bytes);
+  return bytes;
+}
