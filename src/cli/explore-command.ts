@@ -188,6 +188,6 @@ function describeViolation(violation: Violation, name: string, output: Output): 
   return [
     paint(output, 'red', `VIOLATION: ${violation.message}`),
     ...violation.where.map((where) => `  power cut ${where}`),
-    `  replay it: powercut replay ${violation.token}${file}`,
+    `  replay it: npx powercut replay ${violation.token}${file}`,
   ].join('\n');
 }

@@ -422,9 +422,15 @@ class Replay {
     const at = reader.load(sector, sectors);
     if (!codec.verify(reader.buffer, reader.view, at, header)) return undefined;
     const commit = readCommitBody(reader.buffer, reader.view, at, header.bodyBytes);
-    const isFloorRight =
-      commit !== undefined && commit.payloadFloor <= this.#regionEnd && commit.payloadFloor > commit.groupSector;
-    return isFloorRight ? commit : undefined;
+    return commit !== undefined && this.#isFloorRight(commit, sector, sectors) ? commit : undefined;
+  }
+
+  /** The log ends below the floor: a floor that is too low would hide what follows. */
+  #isFloorRight(commit: CommitRecord, sector: number, sectors: number): boolean {
+    const { current } = this.#in.verdict;
+    // No extent that is named below the frontier stands lower than the superblock says.
+    const lowest = sector < this.#frontier ? current.payloadFloor : sector + sectors;
+    return commit.payloadFloor >= lowest && commit.payloadFloor <= this.#regionEnd && commit.groupSector < sector;
   }
 
   /**

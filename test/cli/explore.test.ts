@@ -80,7 +80,7 @@ describe('powercut explore', () => {
 
   it('prints the line that replays a violation', async () => {
     const { out } = await run('explore', '--break', 'epoch');
-    const token = /replay it: powercut replay (\S+)/.exec(out)?.[1];
+    const token = /replay it: npx powercut replay (\S+)/.exec(out)?.[1];
     expect((await run('replay', token as string)).code).toBe(1);
   });
 

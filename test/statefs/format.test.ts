@@ -363,7 +363,6 @@ describe('lies under good checksums', () => {
   test.each(lies)('%s, in the midst of the log: what follows is there, or its loss is reported', (_name, lie) => {
     const store = withstand(hostile(lie, true));
     const isThere = codeThrown(() => store.get('/state/after')) === 'none';
-    console.log(_name, isThere, store.stats().damage.length);
     if (isThere) expect(Buffer.compare(store.get('/state/after'), GOOD_VALUE)).toBe(0);
     else expect(store.stats().damage).not.toEqual([]);
   });
