@@ -135,9 +135,9 @@ function toJson(result: ExploreResult, commit: CommitMode, flags: ExploreFlags):
 function report(result: ExploreResult, name: string, commit: CommitMode, flags: ExploreFlags, output: Output): void {
   const disk = profiles[flags.profile];
   const broken = flags.break === undefined ? '' : `, without a rule: ${brokenRules[flags.break]?.what}`;
-  output.out(
-    `${result.scenario}: ${commit} commits${broken}, ${flags.through === 'virtio' ? 'through a virtio-blk ring' : 'direct'}, `,
-  );
+  // A file of one's own may have no such thing as commits.
+  const commits = tokenPath(name) === undefined || flags.commit !== undefined ? `${commit} commits${broken}, ` : '';
+  output.out(`${result.scenario}: ${commits}${flags.through === 'virtio' ? 'through a virtio-blk ring' : 'direct'}, `);
   output.out(
     `disk ${disk.name}, ${result.strategy}, up to ${result.depth} power cut${result.depth === 1 ? '' : 's'} in a row\n\n`,
   );
@@ -163,10 +163,11 @@ function summaryOf(result: ExploreResult, output: Output): string {
     .filter(([images, cuts]) => cuts > 1 && images > 0n)
     .map(([images, cuts]) => `${formatCount(images)} after ${cuts} cuts`);
   const images = `${formatCount(result.images)} reachable disk images after one cut${deeper.map((text) => `, ${text}`).join('')}`;
+  const more = result.incompleteReason?.endsWith(' violations') ? ' (--max-violations N goes on)' : '';
   const lines = [
     result.complete
       ? paint(output, 'green', `COMPLETE: every power cut and every reachable image was covered`)
-      : paint(output, 'yellow', `INCOMPLETE: ${result.incompleteReason}`),
+      : paint(output, 'yellow', `INCOMPLETE: ${result.incompleteReason}${more}`),
     `${result.crashPoints} crash points, ${images}`,
     `${formatCount(result.recoveries)} recoveries in ${formatMs(result.elapsedMs)}`,
     verdictOf(result, output),
@@ -180,7 +181,12 @@ function verdictOf(result: ExploreResult, output: Output): string {
     return paint(output, 'red', `NOT DETERMINISTIC: two recoveries of one image differ at step ${step}: ${message}`);
   }
   if (result.violatingRecoveries === 0) return paint(output, 'green', 'no violation');
-  return paint(output, 'red', `${result.violatingRecoveries} recoveries violate the invariant`);
+  const { length } = result.violations;
+  const many =
+    result.violatingRecoveries === 1 ? '1 recovery violates' : `${result.violatingRecoveries} recoveries violate`;
+  const alike =
+    length < result.violatingRecoveries ? `; made small they are ${length} case${length === 1 ? '' : 's'}` : '';
+  return paint(output, 'red', `${many} the invariant${alike}`);
 }
 
 function describeViolation(violation: Violation, name: string, output: Output): string {

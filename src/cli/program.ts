@@ -15,6 +15,12 @@ ${Object.entries(workloads)
   .join('\n')}
 A file exports a scenario as default or as "scenario", or a function that makes one.
 
+Disks (--profile), by what a cut may do to what was not flushed:
+  nvme-512       each sector of 512 bytes is old or new
+  4kn            each sector of 4096 bytes is old or new
+  512e           the same in 512 bytes, or all 4096 around it are noise
+  harsh          the same in 512 bytes, or torn inside
+
 Rules to take away (--break), to see the explorer object:
 ${Object.entries(brokenRules)
   .map(([name, { what }]) => `  ${name.padEnd(14)} ${what}`)
@@ -90,7 +96,10 @@ function exploreCommand(run: (name: string, flags: ExploreFlags) => Promise<void
     .argument('[scenario]', 'a name from below, or a .ts or .js file', 'boot-control')
     .option('--depth <n>', 'power cuts in a row: 1 in the workload, 2 one more in recovery, ...', parseCount(1, 16), 2)
     .addOption(
-      new Option('--commit <mode>', 'how puts commit; default checksummed').choices(['ordered', 'checksummed']),
+      new Option(
+        '--commit <mode>',
+        'how the store commits, in the scenarios that ship with powercut; default checksummed',
+      ).choices(['ordered', 'checksummed']),
     )
     .addOption(new Option('--profile <name>', 'the disk').choices(Object.keys(profiles)).default('nvme-512'))
     .addOption(
@@ -101,12 +110,12 @@ function exploreCommand(run: (name: string, flags: ExploreFlags) => Promise<void
     .addOption(
       new Option('--through <stack>', 'what stands before the disk').choices(['virtio', 'direct']).default('virtio'),
     )
-    .option('--seed <n>', 'of --strategy random', parseCount(0))
-    .option('--runs <n>', 'of --strategy random: cuts to draw', parseCount(1))
-    .option('--bound <k>', 'of --strategy bounded: deviations from "everything persisted"', parseCount(0))
+    .option('--seed <n>', 'of --strategy random; default 1', parseCount(0))
+    .option('--runs <n>', 'of --strategy random: cuts to draw; default 1000', parseCount(1))
+    .option('--bound <k>', 'of --strategy bounded: deviations from "everything persisted"; default 1', parseCount(0))
     .option('--time <time>', 'stop after this long: 30s, 5m; the result says incomplete', parseTimeMs)
-    .option('--max-recoveries <n>', 'stop after so many', parseCount(1))
-    .option('--max-violations <n>', 'stop after so many', parseCount(1))
+    .option('--max-recoveries <n>', 'stop after so many recoveries', parseCount(1))
+    .option('--max-violations <n>', 'stop after so many recoveries that violate; default 5', parseCount(1))
     .option('--size <size>', 'of the value of large-value: 64K, 1M', parseSize)
     .option('--break <rule>', 'take a rule away from the store')
     .option('--require-complete', 'exit with 3 unless the exploration was complete')

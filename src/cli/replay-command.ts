@@ -2,7 +2,7 @@ import { decodeToken, renderStory, replayAsync, type Story } from '../explore/in
 import { assertCommit } from '../statefs/index.ts';
 import { EXIT_CLEAN, EXIT_VIOLATION } from './explore-command.ts';
 import { type Output, paint } from './output.ts';
-import { loadScenario, misuse, tokenPath } from './scenarios.ts';
+import { loadScenario, misuse, placeOf, tokenPath } from './scenarios.ts';
 import { stackOf, type Through } from './stack.ts';
 
 /** The options of `powercut replay`, as parsed. */
@@ -26,6 +26,8 @@ export async function runReplay(token: string, flags: ReplayFlags, output: Outpu
   else
     for (const line of renderStory(story, scenario.describe?.bind(scenario)))
       output.out(`${highlight(line, output)}\n`);
+  const place = placeOf(story.thrown);
+  if (place !== undefined && !flags.json) output.out(`  thrown at ${place}\n`);
   return story.violation === undefined ? EXIT_CLEAN : EXIT_VIOLATION;
 }
 

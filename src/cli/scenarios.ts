@@ -2,7 +2,7 @@ import { existsSync, statSync } from 'node:fs';
 import { isAbsolute, relative, resolve } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
-import { CodedError, codeOf, describeValue, messageOf } from '../core/index.ts';
+import { CodedError, codeOf, DeviceError, describeValue, messageOf } from '../core/index.ts';
 import type { Scenario } from '../explore/index.ts';
 import type { CommitMode } from '../statefs/index.ts';
 import { brokenRules, stateFsScenario, workloads } from '../testing/index.ts';
@@ -74,7 +74,7 @@ async function importScript(file: string): Promise<Record<string, unknown>> {
   try {
     return await jiti.import<Record<string, unknown>>(file);
   } catch (error) {
-    throw misuse(`scenario ${file} can't be loaded: ${firstLine(messageOf(error))}`, error);
+    throw misuse(`scenario ${file} can't be loaded: ${oneLine(messageOf(error))}`, error);
   }
 }
 
@@ -104,14 +104,26 @@ function checkShape(value: unknown, path: string): Scenario {
 
 /**
  * What a scenario threw outside of its recovery, as one line that says where: the author needs no stack through powercut.
- * An error of powercut's own passes through.
+ * What powercut says about the scenario itself passes through.
  */
 export function scenarioFailure(name: string, error: unknown): unknown {
-  if (tokenPath(name) === undefined || codeOf(error) === 'EINVAL') return error;
-  const frame =
-    error instanceof Error ? /\(?([^()\s]+\.[cm]?[jt]s:\d+):\d+\)?/.exec(error.stack ?? '')?.[1] : undefined;
-  const where = frame === undefined ? '' : ` (${relative(process.cwd(), frame)})`;
-  return misuse(`scenario ${name}: it threw outside of its recovery: ${firstLine(messageOf(error))}${where}`, error);
+  const isOfDevice = error instanceof DeviceError;
+  if (tokenPath(name) === undefined || (codeOf(error) === 'EINVAL' && !isOfDevice)) return error;
+  const where = placeOf(error);
+  const suffix = where === undefined ? '' : ` (${where})`;
+  return misuse(`scenario ${name}: it threw outside of its recovery: ${firstLine(messageOf(error))}${suffix}`, error);
+}
+
+const OWN_FOLDER = fileURLToPath(new URL('..', import.meta.url));
+
+/** File and line where an error was thrown: the innermost that are not powercut's own. */
+export function placeOf(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  for (const [, file, line] of (error.stack ?? '').matchAll(/^\s+at .*?\(?([^()\s]+\.[cm]?[jt]s):(\d+):\d+\)?$/gm)) {
+    const path = (file as string).startsWith('file:') ? fileURLToPath(file as string) : (file as string);
+    if (isAbsolute(path) && !path.startsWith(OWN_FOLDER)) return `${relative(process.cwd(), path)}:${line}`;
+  }
+  return undefined;
 }
 
 function orMisuse<T>(label: string, run: () => T): T {
@@ -124,6 +136,15 @@ function orMisuse<T>(label: string, run: () => T): T {
 
 function firstLine(text: string): string {
   return (text.split('\n').find((line) => line.trim() !== '') ?? text).trim();
+}
+
+/** The parser puts the place on a line of its own, the resolver where it was asked from: nothing of it is spared. */
+function oneLine(text: string): string {
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '')
+    .join(' ');
 }
 
 /** What the caller of the command did wrong: one line, exit code 2. */

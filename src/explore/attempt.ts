@@ -56,6 +56,8 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
   readonly choices: number[] = [];
   /** What is wrong, where something is. */
   violation: string | undefined;
+  /** What the recovery threw, where that is what is wrong. */
+  thrown: unknown;
   nondeterminism: NondeterminismError | undefined;
   /** The scenario or the token is no good; to be thrown to the caller. */
   misuse: CodedError | undefined;
@@ -114,12 +116,15 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
   observe(observation: unknown): void {
     this.#checkLive();
     this.#observed = true;
+    const event = { kind: 'observe', observation } as const;
+    // Into the log first: what was observed is what a story of the violation must show.
+    this.#setup.log?.tell(event);
     try {
       this.#setup.scenario.invariant(observation, this.#history);
     } catch (error) {
       this.#violate(messageOf(error));
     }
-    this.#tell({ kind: 'observe', observation });
+    this.#history = this.#history.with(event);
     // Nothing was changed: the next recovery would find this very disk, and observe this again.
     if (this.#changed) this.#pending = true;
   }
@@ -161,7 +166,9 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
 
   /** The recovery threw. */
   fault(error: unknown): void {
-    if (this.#ended === undefined) this.violation = `recovery failed: ${messageOf(error)}`;
+    if (this.#ended !== undefined) return;
+    this.violation = `recovery failed: ${messageOf(error)}`;
+    this.thrown = error;
   }
 
   /** No more is accepted: whatever still runs belongs to the past. */

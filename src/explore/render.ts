@@ -1,3 +1,4 @@
+import { briefly } from './brief.ts';
 import type { Story, StoryLevel } from './replay.ts';
 import { describeOp, type Scenario } from './scenario.ts';
 import { describeStep, type Step, shortHex } from './steps.ts';
@@ -6,6 +7,8 @@ import { describeStep, type Step, shortHex } from './steps.ts';
 const LINES_BEFORE = 20;
 /** Reads in a row beyond this are counted, not listed. */
 const READS_SHOWN = 4;
+/** Characters of an observation. */
+const OBSERVATION_SHOWN = 120;
 
 /** A story as lines of text, for a terminal. */
 export function renderStory(story: Story, describe: (op: unknown) => string = (op) => plain(op)): string[] {
@@ -52,7 +55,7 @@ function renderStep(step: Step, describe: (op: unknown) => string): string[] {
   if (step.kind === 'keep') return renderKeep(step);
   if (step.kind !== 'tell') return [`  ${describeStep(step)}`];
   const { event } = step;
-  if (event.kind === 'observe') return ['  observed'];
+  if (event.kind === 'observe') return [`  observed ${briefly(event.observation, OBSERVATION_SHOWN)}`];
   return event.kind === 'cut' ? ['  cut'] : [`  ${event.kind} ${describe(event.op)}`];
 }
 

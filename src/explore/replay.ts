@@ -26,6 +26,8 @@ export interface Story {
   readonly kept: readonly KeptSector[];
   /** What was wrong this time; undefined: nothing was. */
   readonly violation: string | undefined;
+  /** What the recovery threw, where that is the violation: its stack says where. */
+  readonly thrown: unknown;
 }
 
 /**
@@ -74,6 +76,7 @@ function* tell(scenario: Scenario, token: string, options: StackOptions): Work<S
     levels: outcome.logs.map((log, at) => ({ steps: log.steps, cut: outcome.cuts[at] })),
     kept: keptSectors(outcome.logs),
     violation: outcome.violation,
+    thrown: outcome.thrown,
   };
 }
 
@@ -86,11 +89,29 @@ function withProfile(options: StackOptions, theCase: Case): StackOptions {
 function storyOfTrace(session: Session, point: CrashPoint): string[] {
   const events = session.events.slice(0, point.eventIndex);
   const inFlight = session.events[point.eventIndex];
-  const lines = events.map((event) => describeEvent(session.scenario, event));
+  const open = session.linear ? new Set() : notDurable(events);
+  const lines = events.map(
+    (event) => `${describeEvent(session.scenario, event)}${open.has(event) ? ' (not durable yet)' : ''}`,
+  );
   if (inFlight !== undefined && inFlight.kind !== 'begin' && !session.linear) {
     lines.push(`${describeEvent(session.scenario, inFlight)} (in flight)`);
   }
   return lines;
+}
+
+/** The events that wrote what no flush and no durable write of the same sectors has covered since. */
+function notDurable(events: readonly TraceEvent[]): Set<TraceEvent> {
+  const open = new Set<TraceEvent>();
+  const settled = new Set<number>();
+  for (const event of events.toReversed()) {
+    if (event.kind === 'flush') break;
+    if (!('sector' in event)) continue;
+    const sectorCount = event.kind === 'write' ? event.versions.length : event.sectorCount;
+    const sectors = Array.from({ length: sectorCount }, (_, i) => event.sector + i);
+    if (event.kind === 'write' && event.fua) for (const sector of sectors) settled.add(sector);
+    else if (sectors.some((sector) => !settled.has(sector))) open.add(event);
+  }
+  return open;
 }
 
 function describeEvent(scenario: Scenario, event: TraceEvent): string {

@@ -28,6 +28,8 @@ export interface CaseOutcome {
   /** The levels reached, with the choices really made. */
   readonly levels: readonly Level[];
   readonly violation: string | undefined;
+  /** What the last recovery threw, where that is the violation. */
+  readonly thrown: unknown;
   /** What each level did, where asked for. */
   readonly logs: readonly StepLog[];
   /** Where the power failed in each level but the last. */
@@ -152,6 +154,7 @@ export class Session {
     const cuts: string[] = [];
     let history = point.history;
     let violation: string | undefined;
+    let thrown: unknown;
     try {
       for (const level of levels) {
         this.state.cut();
@@ -162,6 +165,7 @@ export class Session {
         history = history.with(CUT);
         const attempt = yield* this.attempt({ history, choices: choicesOf(level.choices), captures, log });
         violation = attempt.violation;
+        thrown = attempt.thrown;
         const snapshot = attempt.snapshots[level.cut];
         const ended = violation !== undefined || snapshot === undefined;
         taken.push(
@@ -180,7 +184,7 @@ export class Session {
       this.state.undo(before);
       this.state.rewind(before);
     }
-    return { levels: taken, violation, logs, cuts, history };
+    return { levels: taken, violation, thrown, logs, cuts, history };
   }
 }
 

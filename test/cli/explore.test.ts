@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -121,6 +121,126 @@ describe('powercut explore', () => {
   });
 });
 
+describe("a scenario of one's own", () => {
+  it('is told without the commit mode of a store that it does not have', async () => {
+    const { out } = await run('explore', file('two-slots.ts', twoSlots('disk.flush();')));
+    expect(out).toMatch(/^two-slot counter: through a virtio-blk ring, disk nvme-512/);
+    expect(out).toMatch(/^COMPLETE/m);
+  });
+
+  it('that violates: says how many cases are left, and how to see more', async () => {
+    const path = file('no-flush.ts', twoSlots(''));
+    const { out } = await run('explore', path, '--max-violations', '3');
+    expect(out).toMatch(/^INCOMPLETE: stopped after 3 violations \(--max-violations N goes on\)$/m);
+    expect(out).toMatch(/^3 recoveries violate the invariant; made small they are 2 cases$/m);
+    expect(out.match(/^VIOLATION/gm)).toHaveLength(2);
+    const one = await run('explore', path, '--max-violations', '1');
+    expect(one.out).toMatch(/^1 recovery violates the invariant$/m);
+  });
+
+  it('is replayed as the documentation shows it: what was not durable, and what was observed', async () => {
+    const path = file('no-flush.ts', twoSlots(''));
+    const { violations } = JSON.parse((await run('explore', path, '--json')).out);
+    const { token } = violations.find(({ message }: { message: string }) => message === 'expected 20, got 10');
+    const { out } = await run('replay', token, '--scenario', path);
+    const page = readFileSync(new URL('../../docs/testing/index.md', import.meta.url), 'utf8');
+    const shown = /^```\n( {2}begin 10\n[\s\S]*?)```/m.exec(page)?.[1];
+    expect(out.split('\n').slice(2).join('\n')).toBe(shown);
+  });
+
+  it('marks a write as durable once a durable write of its sectors covers it', async () => {
+    const workload = `run.begin(1); disk.write(0, sector(1)); disk.write(1, sector(1)); disk.write(0, sector(2), { fua: true });`;
+    const path = file(
+      'covered.ts',
+      `const sector = (byte) => new Uint8Array(512).fill(byte);
+      export default { name: 'covered', disk: { sectorCount: 8 }, format() {},
+        workload(disk, run) { ${workload} run.acknowledge(1); },
+        recover(disk) { const found = sector(0); disk.read(1, found); return found[0]; },
+        invariant(found, history) { if (found === 0 && history.inFlight.length === 0 && history.length > 1) throw new Error('lost'); } };`,
+    );
+    const { violations } = JSON.parse((await run('explore', path, '--json', '--through', 'direct')).out);
+    const { out } = await run('replay', violations[0].token, '--scenario', path);
+    expect(out).toMatch(/^ {2}write sector 0$/m);
+    expect(out).toMatch(/^ {2}write sector 1 \(not durable yet\)$/m);
+    expect(out).toMatch(/^ {2}durable write sector 0$/m);
+  });
+
+  it('whose recovery throws: replay names file and line', async () => {
+    const path = file(
+      'throws.ts',
+      `export default { name: 'throws', disk: { sectorCount: 8 }, format() {}, workload() {},
+        recover(disk) {
+          return disk.none.such;
+        }, invariant() {} };`,
+    );
+    const { violations } = JSON.parse((await run('explore', path, '--json')).out);
+    const { code, out } = await run('replay', violations[0].token, '--scenario', path);
+    expect(code).toBe(1);
+    expect(out).toMatch(/^VIOLATION: recovery failed: .*\n {2}thrown at .*throws\.ts:3\n$/m);
+  });
+
+  it('that reads outside of its disk, or by the wrong sector size: file and line', async () => {
+    const source = (sector: number) =>
+      `export default { name: 'x', disk: { sectorCount: 64 }, format() {}, recover() { return 1; }, invariant() {},
+        workload(disk) {
+          disk.write(${sector}, new Uint8Array(512));
+        } };`;
+    const outside = await run('explore', file('outside.ts', source(64)));
+    expect(outside.code).toBe(2);
+    expect(outside.err).toMatch(
+      /outside\.ts: .* expected sectors inside 0\.\.63, got 1 from 64 \(.*outside\.ts:3\)\n$/,
+    );
+    const small = await run('explore', file('small.ts', source(0)), '--profile', '4kn');
+    expect(small.code).toBe(2);
+    expect(small.err).toMatch(/whole sectors of 4096 bytes, got 512 bytes \(.*small\.ts:3\)\n$/);
+  });
+});
+
+/** A counter in two slots with a sequence number and a CRC: sound, if `flush` is one. */
+function twoSlots(flush: string): string {
+  return `
+import { crc32 } from 'node:zlib';
+import type { BlockDevice } from 'powercut/blockdev';
+import type { Scenario } from 'powercut/explore';
+const SLOTS = [0, 8];
+function read(disk: BlockDevice) {
+  let newest = { sequence: 0, value: 0 };
+  for (const slot of SLOTS) {
+    const sector = new Uint8Array(disk.sectorBytes);
+    disk.read(slot, sector);
+    const view = new DataView(sector.buffer);
+    const [sequence, value, crc] = [0, 4, 8].map((at) => view.getUint32(at, true)) as [number, number, number];
+    if (crc === crc32(sector.subarray(0, 8)) && sequence > newest.sequence) newest = { sequence, value };
+  }
+  return newest;
+}
+function write(disk: BlockDevice, value: number) {
+  const sequence = read(disk).sequence + 1;
+  const sector = new Uint8Array(disk.sectorBytes);
+  const view = new DataView(sector.buffer);
+  view.setUint32(0, sequence, true);
+  view.setUint32(4, value, true);
+  view.setUint32(8, crc32(sector.subarray(0, 8)), true);
+  disk.write(SLOTS[sequence % 2]!, sector);
+  ${flush}
+}
+export const scenario: Scenario<number, number> = {
+  name: 'two-slot counter',
+  disk: { sectorCount: 16 },
+  format() {},
+  workload(disk, run) {
+    for (const value of [10, 20, 30]) { run.begin(value); write(disk, value); run.acknowledge(value); }
+  },
+  recover: (disk) => read(disk).value,
+  invariant(found, history) {
+    const done = history.events.filter((event) => event.kind === 'acknowledge');
+    const allowed = [done.at(-1)?.op ?? 0, ...history.inFlight];
+    if (!allowed.includes(found)) throw new Error(\`expected \${allowed.join(' or ')}, got \${found}\`);
+  },
+};
+`;
+}
+
 describe('misuse', () => {
   const token = 'pc1.AAAA';
   it.each([
@@ -153,7 +273,7 @@ describe('misuse', () => {
   });
 
   it.each([
-    ['a syntax error', 'export const scenario = {;', /can't be loaded/],
+    ['a syntax error', '\n\nexport const scenario = {;', /can't be loaded.*a-syntax-error\.ts:3:/],
     ['an exception', 'throw new Error("at load");', /at load/],
     ['no export', 'export const other = 1;', /expected a scenario/],
     [
