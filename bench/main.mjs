@@ -2,6 +2,7 @@
 import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { measureYardstick, renderYardstick } from './yardstick.mjs';
 
 const USAGE = `Side-by-side benchmarks of powercut and its peers. Build first: npm run build.
 
@@ -61,8 +62,9 @@ async function run(options) {
     progress: (line) => void process.stderr.write(`${line}\n`),
   };
   const names = options.only === undefined ? Object.keys(PARTS) : [options.only];
-  const results = { machine: describeMachine(), quick: options.quick };
+  const results = { machine: describeMachine(), quick: options.quick, yardstick: measureYardstick() };
   if (!options.json) console.log(`${results.machine}${options.quick ? ' (quick)' : ''}`);
+  if (!options.json) console.log(renderYardstick(results.yardstick));
   for (const name of names) {
     const { measure, render } = await PARTS[name](settings);
     results[name] = await measure();
