@@ -4,3 +4,4 @@ export { type Clock, systemClock, VirtualClock } from './clock.ts';
 export { CodedError, codeOf, DeviceError, type ErrorCode, messageOf } from './errors.ts';
 export { assertBytes, assertInteger, assertPowerOfTwo, assertString, describeValue, invariant } from './guards.ts';
 export { type Prng, Sfc32 } from './prng.ts';
+export { type Cancel, systemTimers, type Timers, VirtualTimers } from './timers.ts';
