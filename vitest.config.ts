@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { SkipReasons } from './test/skip-reasons.ts';
 
 export default defineConfig({
   test: {
@@ -7,5 +8,6 @@ export default defineConfig({
     testTimeout: 300_000,
     // Two cores: one fork each; the explorer's tests are bound by the processor.
     maxWorkers: 2,
+    reporters: ['default', new SkipReasons()],
   },
 });
