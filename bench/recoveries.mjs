@@ -1,6 +1,6 @@
 import { explore } from '../dist/explore/index.js';
 import { bootControl, stateFsScenario } from '../dist/testing/index.js';
-import { virtioStack } from '../dist/virtio/index.js';
+import { virtioThrough } from '../dist/virtio/index.js';
 import { rotated, summarize } from './stats.mjs';
 import { fixed, formatTable, times, verdict } from './table.mjs';
 
@@ -10,25 +10,12 @@ const GOAL_PER_SECOND = 10_000;
 const DEPTHS = [2, 3];
 const COMMITS = ['checksummed', 'ordered'];
 
-/** The layers between scenario and disk, as the command line builds them: one stack, restarted for each recovery. */
-function throughOptions(through) {
-  if (through === 'direct') return {};
-  let stack;
-  return {
-    through: (backend) => {
-      if (stack === undefined) stack = virtioStack(backend);
-      else stack.restart(backend);
-      return stack.driver;
-    },
-  };
-}
-
 function contestants() {
   const list = [];
   for (const depth of DEPTHS) {
     for (const commit of COMMITS) {
       for (const through of ['direct', 'virtio']) {
-        const options = { depth, ...throughOptions(through) };
+        const options = { depth, ...(through === 'virtio' ? { through: virtioThrough() } : {}) };
         list.push({ depth, commit, through, options, perSecond: [], recoveries: 0, images: '', repeats: 1 });
       }
     }

@@ -2,7 +2,6 @@ import {
   type ExploreOptions,
   type ExploreResult,
   exploreAsync,
-  type Scenario,
   type StrategyName,
   type Violation,
 } from '../explore/index.ts';
@@ -41,7 +40,7 @@ const ROWS_SHOWN = 40;
 export const EXIT_CLEAN = 0;
 export const EXIT_VIOLATION = 1;
 export const EXIT_MISUSE = 2;
-export const EXIT_INCOMPLETE = 3;
+const EXIT_INCOMPLETE = 3;
 
 /** Runs `powercut explore`. @returns the exit code */
 export async function runExplore(name: string, flags: ExploreFlags, output: Output): Promise<number> {
@@ -49,24 +48,20 @@ export async function runExplore(name: string, flags: ExploreFlags, output: Outp
   const commit = flags.commit ?? (flags.break === 'temp-flush' ? 'ordered' : 'checksummed');
   const scenario = await loadScenario(name, { commit, sizeBytes: flags.size, broken: flags.break });
   const progress = new ProgressLine(output);
-  const result = await explored(scenario, name, {
+  const result = await exploreAsync(scenario, {
     ...exploreOptions(flags),
     ...stackOf(flags.through),
     settings: settingsOf(name, commit, flags),
     clock: output.clock,
     onProgress: (now) => progress.update(now),
-  }).finally(() => progress.end());
+  })
+    .catch((error: unknown) => {
+      throw scenarioFailure(name, error);
+    })
+    .finally(() => progress.end());
   if (flags.json) output.out(`${JSON.stringify(toJson(result, commit, flags))}\n`);
   else report(result, name, commit, flags, output);
   return exitCode(result, flags);
-}
-
-async function explored(scenario: Scenario, name: string, options: ExploreOptions): Promise<ExploreResult> {
-  try {
-    return await exploreAsync(scenario, options);
-  } catch (error) {
-    throw scenarioFailure(name, error);
-  }
 }
 
 function checkTogether(flags: ExploreFlags): void {

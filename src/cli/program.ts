@@ -51,8 +51,7 @@ export async function runCommandLine(args: readonly string[], version: string, o
   let exit = 0;
   const program = new Command('powercut')
     .description('Explores every power cut of a storage engine: every crash point, every reachable disk image.')
-    .version(version)
-    .showHelpAfterError('(--help shows what there is)');
+    .version(version);
   program.addCommand(
     exploreCommand(async (name, flags) => {
       exit = await runExplore(name, flags, output);
@@ -64,12 +63,21 @@ export async function runCommandLine(args: readonly string[], version: string, o
     }),
   );
   for (const command of [program, ...program.commands]) {
-    command
-      .exitOverride()
-      .configureOutput({ writeOut: (text) => output.out(text), writeErr: (text) => output.err(text) });
+    command.exitOverride().configureOutput({
+      writeOut: (text) => output.out(text),
+      writeErr: (text) => output.err(text),
+      // One line, with the suggestion that commander puts on a second.
+      outputError: (text, write) =>
+        write(
+          `${text
+            .trim()
+            .replace(/^error:/, 'powercut:')
+            .replaceAll('\n', ' ')}\n`,
+        ),
+    });
   }
   try {
-    if (args.length === 0) throw misuse(`expected a command\n${program.helpInformation()}`);
+    if (args.length === 0) throw misuse('expected a command: explore or replay; --help shows what there is');
     await program.parseAsync([...args], { from: 'user' });
     return exit;
   } catch (error) {

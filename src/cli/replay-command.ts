@@ -2,7 +2,7 @@ import { decodeToken, renderStory, replayAsync, type Story } from '../explore/in
 import { assertCommit } from '../statefs/index.ts';
 import { EXIT_CLEAN, EXIT_VIOLATION } from './explore-command.ts';
 import { type Output, paint } from './output.ts';
-import { loadScenario, misuse, placeOf, tokenPath } from './scenarios.ts';
+import { loadScenario, misuse, placeOf, scenarioFailure, tokenPath } from './scenarios.ts';
 import { stackOf, type Through } from './stack.ts';
 
 /** The options of `powercut replay`, as parsed. */
@@ -21,7 +21,10 @@ export async function runReplay(token: string, flags: ReplayFlags, output: Outpu
     sizeBytes: size === undefined ? undefined : Number(size),
     broken: settings['break'],
   });
-  const story = await replayAsync(scenario, token, { ...stackOf(throughOf(through)), settings });
+  const options = { ...stackOf(throughOf(through)), settings };
+  const story = await replayAsync(scenario, token, options).catch((error: unknown) => {
+    throw scenarioFailure(source, error);
+  });
   if (flags.json) output.out(`${JSON.stringify(toJson(story), (_key, value) => plain(value))}\n`);
   else
     for (const line of renderStory(story, scenario.describe?.bind(scenario)))

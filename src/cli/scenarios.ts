@@ -8,7 +8,7 @@ import type { CommitMode } from '../statefs/index.ts';
 import { brokenRules, stateFsScenario, workloads } from '../testing/index.ts';
 
 /** What a scenario is made from, beside its name; kept in tokens. */
-export interface ScenarioSettings {
+interface ScenarioSettings {
   readonly commit: CommitMode;
   readonly sizeBytes: number | undefined;
   /** Name of a rule to take away from the store. */

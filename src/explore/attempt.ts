@@ -11,7 +11,7 @@ import { type Checkpoint, type DiskState, NondeterminismError, type StateDelta }
 import type { History, HistoryEvent } from './history.ts';
 import type { RecoveryRun, Scenario } from './scenario.ts';
 import type { StepLog } from './steps.ts';
-import { OperationLog } from './trace.ts';
+import { checkOpen, OperationLog } from './trace.ts';
 
 /** A moment in a recovery at which the power may fail again. Valid while the attempt's memory is. */
 export interface Snapshot {
@@ -221,6 +221,7 @@ export class RecoveryDisk implements BlockDevice {
   readonly #linear: boolean;
   readonly #log: StepLog | undefined;
   #flushCount = 0;
+  #closed = false;
 
   constructor(setup: AttemptSetup, attempt: Attempt) {
     this.#state = setup.state;
@@ -233,6 +234,7 @@ export class RecoveryDisk implements BlockDevice {
   }
 
   read(sector: number, target: Uint8Array): void {
+    checkOpen(this.#closed);
     this.#attempt.step();
     const sectorCount = checkTransfer(this, sector, target);
     this.#log?.operation('read', sector, sectorCount);
@@ -240,6 +242,7 @@ export class RecoveryDisk implements BlockDevice {
   }
 
   write(sector: number, source: Uint8Array, options?: WriteOptions): void {
+    checkOpen(this.#closed);
     const sectorCount = checkTransfer(this, sector, source);
     const fua = options?.fua === true;
     this.#beforeWrite(fua ? 'fua' : 'write', sector, sectorCount, source);
@@ -251,6 +254,7 @@ export class RecoveryDisk implements BlockDevice {
   }
 
   flush(): void {
+    checkOpen(this.#closed);
     this.#attempt.step();
     this.#log?.operation('flush', 0, 0);
     this.#flushCount++;
@@ -260,6 +264,7 @@ export class RecoveryDisk implements BlockDevice {
   }
 
   discard(sector: number, sectorCount: number): void {
+    checkOpen(this.#closed);
     checkRange(this, sector, sectorCount);
     this.#beforeWrite('discard', sector, sectorCount);
     if (this.#linear) this.#state.writeZeroes(sector, sectorCount);
@@ -268,13 +273,16 @@ export class RecoveryDisk implements BlockDevice {
   }
 
   writeZeroes(sector: number, sectorCount: number, _options?: WriteZeroesOptions): void {
+    checkOpen(this.#closed);
     checkRange(this, sector, sectorCount);
     this.#beforeWrite('writeZeroes', sector, sectorCount);
     this.#state.writeZeroes(sector, sectorCount);
     this.#afterWrite();
   }
 
-  close(): void {}
+  close(): void {
+    this.#closed = true;
+  }
 
   #beforeWrite(
     kind: 'write' | 'fua' | 'discard' | 'writeZeroes',

@@ -24,7 +24,7 @@ export interface StackOptions {
 }
 
 /** How one case went. */
-export interface CaseOutcome {
+interface CaseOutcome {
   /** The levels reached, with the choices really made. */
   readonly levels: readonly Level[];
   readonly violation: string | undefined;

@@ -61,7 +61,7 @@ export function describeStep(step: Step | undefined): string {
   return `${step.kind} ${describeSectors(step.sector, step.sectorCount)}${bytes}`;
 }
 
-export function describeResolution(resolution: Resolution): string {
+function describeResolution(resolution: Resolution): string {
   const { sector, kind, index, versionCount, stamp } = resolution;
   if (kind === 'damaged') return `physical sector at ${sector} is damaged`;
   if (kind === 'intact') return `physical sector at ${sector} is intact`;

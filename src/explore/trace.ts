@@ -7,6 +7,7 @@ import {
   type WriteOptions,
   type WriteZeroesOptions,
 } from '../blockdev/index.ts';
+import { DeviceError } from '../core/index.ts';
 import type { DiskState } from '../faults/index.ts';
 import { History } from './history.ts';
 import type { Run } from './scenario.ts';
@@ -28,6 +29,7 @@ export class RecordingDisk implements BlockDevice {
   readonly features: DeviceFeatures = { flush: true, fua: true, discard: true, writeZeroes: true, writeCache: true };
   readonly #events: TraceEvent[];
   readonly #state: DiskState;
+  #closed = false;
 
   /** @param events where the steps are added */
   constructor(state: DiskState, events: TraceEvent[] = []) {
@@ -39,36 +41,48 @@ export class RecordingDisk implements BlockDevice {
   }
 
   read(sector: number, target: Uint8Array): void {
+    checkOpen(this.#closed);
     checkTransfer(this, sector, target);
     this.#state.read(sector, target);
   }
 
   write(sector: number, source: Uint8Array, options?: WriteOptions): void {
+    checkOpen(this.#closed);
     checkTransfer(this, sector, source);
     this.#record({ kind: 'write', sector, versions: this.#state.intern(source), fua: options?.fua === true });
   }
 
   flush(): void {
+    checkOpen(this.#closed);
     this.#record({ kind: 'flush' });
   }
 
   discard(sector: number, sectorCount: number): void {
+    checkOpen(this.#closed);
     checkRange(this, sector, sectorCount);
     this.#record({ kind: 'discard', sector, sectorCount });
   }
 
   writeZeroes(sector: number, sectorCount: number, _options?: WriteZeroesOptions): void {
+    checkOpen(this.#closed);
     checkRange(this, sector, sectorCount);
     this.#record({ kind: 'writeZeroes', sector, sectorCount });
   }
 
-  close(): void {}
+  close(): void {
+    this.#closed = true;
+  }
 
   #record(event: TraceEvent): void {
     this.#events.push(event);
     stage(this.#state, event);
     settle(this.#state, event);
   }
+}
+
+/** @throws DeviceError ECLOSED where the device was closed */
+export function checkOpen(closed: boolean): void {
+  if (closed) throw new DeviceError('ECLOSED', 'the device was closed: each run is given one of its own');
 }
 
 /** Brings what an event writes into the volatile cache. */

@@ -18,14 +18,14 @@ function offsetsOf<Name extends string>(fields: readonly (readonly [Name, number
 }
 
 /** The bytes that a list of fields takes up. */
-export function sizeOf(fields: readonly Field[]): number {
+function sizeOf(fields: readonly Field[]): number {
   return fields.reduce((sum, [, bytes]) => sum + bytes, 0);
 }
 
 export const FORMAT_VERSION = 1;
 
 /** Bytes of a superblock that carry meaning; the checksum covers all of them. */
-export const SUPERBLOCK_BYTES = 512;
+const SUPERBLOCK_BYTES = 512;
 /** "STATEFS" and a zero byte, as two little-endian words. */
 export const SUPERBLOCK_MAGIC_LOW = 0x54415453;
 export const SUPERBLOCK_MAGIC_HIGH = 0x00534645;
@@ -56,7 +56,7 @@ export const SUPERBLOCK_CRC_OFFSET: number = SUPERBLOCK_BYTES - 4;
 export const SUPERBLOCK_FLAG_CLEAN = 1;
 
 /** Words of a frame that its header keeps for the sector edges inside it: a frame has at most this many and one sectors. */
-export const DISPLACED_WORDS = 3;
+const DISPLACED_WORDS = 3;
 
 export const FRAME_FIELDS = [
   ['magic', 4, 'the bytes SFrm'],

@@ -26,7 +26,7 @@ import type { SuperblockPair } from './superblock-pair.ts';
 export type CommitMode = 'ordered' | 'checksummed';
 
 /** One operation to be appended. Buffers are the caller's and are not kept. */
-export interface Append {
+interface Append {
   readonly kind: number;
   readonly key: string;
   readonly keyBytes: Uint8Array;

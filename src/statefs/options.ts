@@ -44,7 +44,10 @@ export interface OpenOptions {
   readonly budgets?: Partial<Budgets>;
   /** Default: the machine's. */
   readonly clock?: Clock;
-  /** Called synchronously, outside any change of state; what it throws reaches the caller of the operation. */
+  /**
+   * Called synchronously, outside any change of state. What it throws changes no outcome: an operation that succeeded
+   * returns, and the error is raised from a microtask, as an uncaught one.
+   */
   readonly onEvent?: (event: StoreEvent) => void;
   /**
    * Where a committed group was lost together with the keys that it wrote, any older value may be stale, and reading it
@@ -70,6 +73,19 @@ const DEFAULT_SOFT_LATENCY_MS = 250;
 
 function ignoreEvent(): void {}
 
+/** A put that threw would mean that the old bytes stay: no listener may turn success into that. */
+function guarded(onEvent: (event: StoreEvent) => void): (event: StoreEvent) => void {
+  return (event) => {
+    try {
+      onEvent(event);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  };
+}
+
 /**
  * @throws TypeError, RangeError for what are no options
  */
@@ -91,7 +107,7 @@ export function resolveOptions(options: OpenOptions): ResolvedOptions {
     commit,
     budgets: { payloadBytes, softLatencyMs, deadlineMs },
     clock: options.clock ?? systemClock,
-    onEvent: options.onEvent ?? ignoreEvent,
+    onEvent: guarded(options.onEvent ?? ignoreEvent),
     acceptStale: options.acceptStale ?? false,
     rules: options.rules ?? soundRules,
   };

@@ -90,7 +90,7 @@ interface Group {
 /** Sectors at the start of a search that are read one by one, so that a torn tail is read no further than needed. */
 const SINGLE_SECTORS = 8;
 
-export interface ReplayInput {
+interface ReplayInput {
   readonly device: BlockDevice;
   readonly reader: LogReader;
   readonly codec: FrameCodec;

@@ -31,7 +31,7 @@ export interface BlkLimits {
   readonly rangeCountMax?: number;
 }
 
-export const DEFAULT_QUEUE_SIZE_MAX = 128;
+const DEFAULT_QUEUE_SIZE_MAX = 128;
 
 /**
  * Fills in defaults and checks.

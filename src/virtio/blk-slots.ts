@@ -33,7 +33,7 @@ export interface DriverMemory {
 }
 
 /** How the slots use a device's queue, from what the device allows. */
-export interface SlotPlan {
+interface SlotPlan {
   readonly queueSize: number;
   readonly slotCount: number;
   /** Most data in one request: whole sectors. */
@@ -61,7 +61,7 @@ const IN_FLIGHT = 1;
 const DONE = 2;
 
 /** @throws TypeError, RangeError */
-export function resolveDriverMemory(options: DriverMemory): Required<DriverMemory> {
+function resolveDriverMemory(options: DriverMemory): Required<DriverMemory> {
   const { start = 0, slotCount = 8, slotBytes = 65536, ringSizeMax = 128 } = options;
   assertInteger(start, 'start');
   assertInteger(slotCount, 'slotCount', 1, 1024);
@@ -88,7 +88,7 @@ function dataStart(options: Required<DriverMemory>): number {
  * Fits the wanted slots into a queue: each has its own descriptors (header, data segments, status), for good.
  * @throws DeviceError EIO where the device leaves no room for one sector in one request
  */
-export function planSlots(device: QueueTraits, wanted: Required<DriverMemory>): SlotPlan {
+function planSlots(device: QueueTraits, wanted: Required<DriverMemory>): SlotPlan {
   const { sectorBytes } = device;
   const ringSize = floorPowerOfTwo(Math.min(device.queueSizeMax, wanted.ringSizeMax));
   const segmentBytes = Math.min(device.sizeMaxBytes, wanted.slotBytes);

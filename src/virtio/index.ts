@@ -88,7 +88,7 @@ export {
   queueEnd,
 } from './split-layout.ts';
 export { SplitQueue } from './split-queue.ts';
-export { type VirtioStack, type VirtioStackOptions, virtioStack } from './stack.ts';
+export { type VirtioStack, type VirtioStackOptions, virtioStack, virtioThrough } from './stack.ts';
 export {
   STATUS_ACKNOWLEDGE,
   STATUS_DRIVER,

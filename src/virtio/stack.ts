@@ -45,3 +45,17 @@ export function virtioStack(backend: BlockDevice, options: VirtioStackOptions = 
   };
   return { driver, device, transport, memory, restart };
 }
+
+/**
+ * The layer that an exploration puts between a scenario and the disk (`through` of its options): one virtio stack, built
+ * at the first call and restarted, with its whole handshake, for each later backend. Guest memory is the one thing that
+ * is kept, as on a machine that is reset.
+ */
+export function virtioThrough(options: VirtioStackOptions = {}): (backend: BlockDevice) => BlockDevice {
+  let stack: VirtioStack | undefined;
+  return (backend) => {
+    if (stack === undefined) stack = virtioStack(backend, options);
+    else stack.restart(backend);
+    return stack.driver;
+  };
+}

@@ -41,6 +41,7 @@ memorySuite('MemoryDevice, 512', { sectorCount: 777 });
 memorySuite('MemoryDevice, 4096', { sectorCount: 300, sectorBytes: 4096 });
 memorySuite('MemoryDevice, 512e', { sectorCount: 1024, physicalSectorBytes: 4096 });
 memorySuite('MemoryDevice, the fewest sectors', { sectorCount: 16 });
+// No reopening here: an image of it fits into no memory.
 suite('MemoryDevice, 1 PiB', () => new MemoryDevice({ sectorCount: 2 ** 41 }));
 
 const folder = mkdtempSync(join(tmpdir(), 'powercut-conformance-'));
@@ -72,15 +73,29 @@ function fileSuite(name: string, geometry: Geometry): void {
 fileSuite('FileDevice, 512', { sectorCount: 320 });
 fileSuite('FileDevice, 4096', { sectorCount: 64, sectorBytes: 4096 });
 
-suite(
-  'PartitionView',
-  () => new PartitionView(new MemoryDevice({ sectorCount: 1000, physicalSectorBytes: 4096 }), 128, 400),
-  {
-    makeReadOnly: (image) => {
-      const disk = MemoryDevice.fromImage(image, { readOnly: true });
-      return new PartitionView(disk, 0, disk.sectorCount);
+/** Views of a disk of their own, opened again on what it holds. */
+function viewSuite(name: string, makeDisk: () => MemoryDevice, view: (disk: MemoryDevice) => BlockDevice): void {
+  const disks = new WeakMap<BlockDevice, MemoryDevice>();
+  const on = (disk: MemoryDevice): BlockDevice => {
+    const device = view(disk);
+    disks.set(device, disk);
+    return device;
+  };
+  suite(name, () => on(makeDisk()), {
+    makeReadOnly: (image) => on(MemoryDevice.fromImage(image, { readOnly: true })),
+    reopen: (device) => {
+      const disk = disks.get(device) as MemoryDevice;
+      const image = disk.snapshot();
+      device.close();
+      return on(MemoryDevice.fromImage(image, { physicalSectorBytes: disk.physicalSectorBytes }));
     },
-  },
+  });
+}
+
+viewSuite(
+  'PartitionView',
+  () => new MemoryDevice({ sectorCount: 1000, physicalSectorBytes: 4096 }),
+  (disk) => (disk.readOnly ? new PartitionView(disk, 0, disk.sectorCount) : new PartitionView(disk, 128, 400)),
 );
 
 suite('ReadOnlyView', () => new ReadOnlyView(new MemoryDevice({ sectorCount: 64 })), {
@@ -88,9 +103,11 @@ suite('ReadOnlyView', () => new ReadOnlyView(new MemoryDevice({ sectorCount: 64 
 });
 
 const ignore = (_event: TraceEvent) => undefined;
-suite('TracingDevice', () => new TracingDevice(new MemoryDevice({ sectorCount: 333 }), ignore), {
-  makeReadOnly: (image) => new TracingDevice(MemoryDevice.fromImage(image, { readOnly: true }), ignore),
-});
+viewSuite(
+  'TracingDevice',
+  () => new MemoryDevice({ sectorCount: 333 }),
+  (disk) => new TracingDevice(disk, ignore),
+);
 
 /** The names of the cases that fail, with their messages. */
 function failures(cases: readonly ConformanceCase[]): Map<string, string> {

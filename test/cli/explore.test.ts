@@ -47,6 +47,60 @@ describe('powercut explore', () => {
     expect(typeof result.elapsedMs).toBe('number');
   });
 
+  it('shows a table by crash point, and a summary of what was covered', async () => {
+    const { out } = await run('explore', 'device-key', '--through', 'direct', '--depth', '1');
+    const { points, images, recoveries } = JSON.parse(
+      (await run('explore', 'device-key', '--through', 'direct', '--depth', '1', '--json')).out,
+    );
+    expect(out).toMatch(/^ *# +the power fails +images +recoveries +violations$/m);
+    for (const { index, label, images: count, recoveries: runs } of points) {
+      const cells = [index, label.replaceAll(/[().]/g, '\\$&'), count, runs, 0];
+      expect(out).toMatch(new RegExp(`^ *${cells.join(' +')}$`, 'm'));
+    }
+    expect(out).toContain(`${points.length} crash points, ${images} reachable disk images after one cut\n`);
+    expect(out).toContain(`${recoveries} recoveries in 0 ms\n`);
+  });
+
+  it('cuts a long table short, unless --all', async () => {
+    const path = file(
+      'long.ts',
+      `export default {
+        name: 'long',
+        disk: { sectorCount: 8 },
+        format() {},
+        workload(disk) { for (let i = 0; i < 50; i++) { disk.write(0, new Uint8Array(512).fill(i)); disk.flush(); } },
+        recover: () => 1,
+        invariant() {},
+      };`,
+    );
+    const rows = (out: string) => out.split('\n').filter((line) => /^ *\d+ +(?:before|at) /.test(line)).length;
+    const [some, all] = [(await run('explore', path)).out, (await run('explore', path, '--all')).out];
+    expect(rows(some)).toBe(40);
+    expect(rows(all)).toBe(50);
+    expect(some).toContain('... and 10 more crash points (--all shows them)');
+    expect(all).not.toContain('more crash points');
+  });
+
+  it.each([
+    [['--depth', '3'], { depth: 3, complete: true, imagesByDepth: Array(3).fill(expect.stringMatching(/^[1-9]\d*$/)) }],
+    [['--commit', 'ordered'], { commit: 'ordered', complete: true }],
+    [['--profile', '4kn'], { profile: '4kn', complete: true }],
+    [['--profile', '512e'], { profile: '512e', complete: true }],
+    [['--strategy', 'bounded', '--bound', '2'], { strategy: 'bounded', complete: false }],
+    [['--strategy', 'prefix'], { strategy: 'prefix', complete: false }],
+    [['--break', 'epoch', '--max-violations', '1'], { violatingRecoveries: 1, complete: false }],
+  ])('takes %j', async (options, expected) => {
+    const result = JSON.parse((await run('explore', 'device-key', '--through', 'direct', '--json', ...options)).out);
+    expect(result).toMatchObject(expected);
+  });
+
+  it('takes a size for large-value: twice the value, twice the frames', async () => {
+    const imagesOf = async (size: string) =>
+      BigInt(JSON.parse((await run('explore', 'large-value', '--size', size, '--depth', '1', '--json')).out).images);
+    const [small, large] = [await imagesOf('8K'), await imagesOf('16384')];
+    expect(large.toString(2).length).toBeGreaterThan(1.8 * small.toString(2).length);
+  });
+
   it('gives the same result directly and through virtio', async () => {
     const results = [];
     for (const through of ['direct', 'virtio']) {
@@ -107,6 +161,16 @@ describe('powercut explore', () => {
     expect(code).toBe(0);
     expect(JSON.parse(out)).toMatchObject({ complete: false, incompleteReason: 'stopped after 4000 ms' });
     expect(err).toMatch(/^crash point \d+ of 15, /);
+  });
+
+  it('draws a bar on a terminal, and clears it', async () => {
+    let nowMs = 0;
+    const clock = { monotonicMs: () => (nowMs += 500), wallMs: () => 0 };
+    const { err } = await runAt(clock, ['explore', '--time', '4s', '--json'], true);
+    const [start, ...drawn] = err.split('\r\u001b[2K');
+    expect([start, drawn.pop()]).toEqual(['', '']);
+    expect(drawn.length).toBeGreaterThan(0);
+    for (const bar of drawn) expect(bar).toMatch(/^\[#*\.*\] crash point \d+ of 15, \d+ recoveries \(\d+\/s\)$/);
   });
 
   it('is reproducible with a seed', async () => {
@@ -251,6 +315,7 @@ describe('misuse', () => {
     ['a depth that is no number', ['explore', '--depth', '1e1'], /whole number/],
     ['an unknown profile', ['explore', '--profile', 'floppy'], /nvme-512/],
     ['an unknown option', ['explore', '--nonsense'], /unknown option/],
+    ['an option that is nearly one', ['explore', '--dept', '1'], /unknown option.*Did you mean --depth/],
     ['a surplus argument', ['explore', 'boot-control', 'more'], /too many arguments/],
     ['an unknown command', ['explode'], /unknown command/],
     ['no command', [], /expected a command/],
@@ -269,6 +334,7 @@ describe('misuse', () => {
     const { code, out, err } = await run(...args);
     expect(code).toBe(2);
     expect(err).toMatch(message);
+    expect(err.trim().split('\n')).toHaveLength(1);
     expect(out).toBe('');
   });
 
@@ -297,6 +363,15 @@ describe('misuse', () => {
     expect(err).toMatch(message);
     expect(code).toBe(2);
     expect(err.trim().split('\n').length).toBe(1);
+  });
+
+  it('a token of a scenario that throws by now: one clear line and exit code 2', async () => {
+    const path = file('changing.ts', BROKEN);
+    const { token } = JSON.parse((await run('explore', path, '--json')).out).violations[0];
+    file('changing.ts', BROKEN.replace("run.begin('one');", "throw new Error('changed');"));
+    const { code, err } = await run('replay', token, '--scenario', path);
+    expect(err).toMatch(/^powercut: scenario .*changed.*\n$/);
+    expect(code).toBe(2);
   });
 
   it('asks for the file of a token of a scenario file', async () => {

@@ -13,8 +13,8 @@ export function run(...args: string[]): Promise<Outcome> {
   return runAt(new VirtualClock(), args);
 }
 
-/** The same on a clock of the caller's. */
-export async function runAt(clock: Clock, args: readonly string[]): Promise<Outcome> {
+/** The same on a clock of the caller's, and on a terminal where it says so. */
+export async function runAt(clock: Clock, args: readonly string[], isTerminal = false): Promise<Outcome> {
   let out = '';
   let err = '';
   const code = await runCommandLine(args, '0.0.0-test', {
@@ -24,7 +24,7 @@ export async function runAt(clock: Clock, args: readonly string[]): Promise<Outc
     err: (text) => {
       err += text;
     },
-    isTerminal: false,
+    isTerminal,
     useColour: false,
     clock,
   });

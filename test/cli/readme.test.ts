@@ -2,7 +2,6 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { MemoryDevice } from '../../src/blockdev/index.ts';
 import { run } from './helpers.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'powercut-readme-'));
@@ -10,14 +9,31 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
 const snippets = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map((match) => match[1] as string);
 
+it('the summary of the README is what explore prints', async () => {
+  const { out } = await run('explore');
+  const shown = /```\n(COMPLETE: [\s\S]*?)```/.exec(readme)?.[1] as string;
+  const withoutTime = (text: string) => text.replace(/ in [\d.]+ m?s$/m, '');
+  expect(withoutTime(out)).toContain(withoutTime(shown));
+});
+
+it.each([...readme.matchAll(/^npx powercut (.*?)(?: +#.*)?$/gm)].map((match) => [match[1] as string]))(
+  'the README says: powercut %s',
+  async (line) => {
+    const { code, err } = await run(...line.split(' '));
+    expect(err).toBe('');
+    expect(code).toBe(line.includes('--break') ? 1 : 0);
+  },
+);
+
 it('the scenario of the README finds its bug, and is clean once mended', async () => {
   const text = snippets.find((snippet) => snippet.includes("name: 'counter'")) as string;
+  expect(text.trim().split('\n').length).toBeLessThanOrEqual(15);
   const path = join(folder, 'counter.ts');
   writeFileSync(path, text);
   const broken = await run('explore', path);
   expect(broken.code).toBe(1);
   expect(broken.out).toMatch(/was acknowledged, and the disk says/);
-  writeFileSync(path, text.replace('run.acknowledge(count);', 'disk.flush(); run.acknowledge(count);'));
+  writeFileSync(path, text.replace("run.acknowledge('count');", "disk.flush(); run.acknowledge('count');"));
   const mended = await run('explore', path);
   expect(mended.out).toMatch(/^COMPLETE/m);
   expect(mended.code).toBe(0);
@@ -33,5 +49,4 @@ it('the store of the README runs as it stands there', async () => {
     log: (event: unknown) => events.push(event),
   });
   expect(events).toContainEqual({ type: 'replayed', keys: 0, lastSequence: 0, damage: 0 });
-  expect(new MemoryDevice({ sectorCount: 8 }).sectorBytes).toBe(512);
 });

@@ -1,9 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { type BlockDevice, PartitionView } from '../../src/blockdev/index.ts';
 import {
+  decodeToken,
   type ExploreResult,
+  encodeToken,
   explore,
   exploreAsync,
+  type Level,
   type Run,
   renderStory,
   replay,
@@ -121,6 +124,30 @@ it('a cut between an acknowledgement and the next begin is covered, in the workl
   expect(violations[0]?.where).toEqual(['at the end', 'in recovery, between operations']);
 });
 
+/** Sectors that belong together, overwritten in place. */
+function overwritten(sectorCount: number): Scenario<string, boolean> {
+  const last = sectorCount * 512 - 1;
+  return {
+    name: 'overwritten',
+    disk: { sectorCount },
+    format() {},
+    workload(device, run) {
+      run.begin('write');
+      for (let sector = 0; sector < sectorCount; sector++) device.write(sector, new Uint8Array(512).fill(1));
+      device.flush();
+      run.acknowledge('write');
+    },
+    recover(device) {
+      const all = new Uint8Array(last + 1);
+      device.read(0, all);
+      return new Set(all).size === 1;
+    },
+    invariant(isWhole) {
+      if (!isWhole) throw new Error('torn');
+    },
+  };
+}
+
 describe('strategies', () => {
   const broken = register('ordered', 'no flush before commit');
   it('the linear crash of simple tools does not see a missing flush', () => {
@@ -136,6 +163,14 @@ describe('strategies', () => {
     expect(Math.min(...deviations)).toBe(1);
     const random = explore(broken, { strategy: 'random', seed: 7, runs: 200, maxViolations: 50 });
     expect(random.violations.map(({ token }) => token)).toContain(bounded.violations[0]!.token);
+  });
+  it('the linear crash sees what even writes in order break', () => {
+    const inPlace = overwritten(2);
+    const result = explore(inPlace, { strategy: 'prefix', depth: 1 });
+    expect(result.violations.map(({ where }) => where)).toEqual([['before write 2, write in flight']]);
+    // At the start, between the writes, and at the end: one image each.
+    expect(result).toMatchObject({ crashPoints: 3, images: 3n, recoveries: 3 });
+    expect(replay(inPlace, result.violations[0]!.token).violation).toBe('torn');
   });
   it('random repeats with its seed', () => {
     const options = { strategy: 'random', seed: 3, runs: 50 } as const;
@@ -154,6 +189,44 @@ describe('strategies', () => {
       expect(result).toMatchObject({ complete: false, clean: false });
       expect(result.incompleteReason).toBeTruthy();
     }
+  });
+});
+
+describe('shrinking', () => {
+  const options = { strategy: 'random', seed: 5, runs: 300, maxViolations: 40 } as const;
+  const deviationsOf = (levels: readonly Level[]) => levels.flatMap((level) => level.choices).filter((c) => c > 0);
+
+  const cases = [...defects, [overwritten(8), 1] as unknown as (typeof defects)[number]];
+
+  it.each(cases)('leaves no deviation and no cut that $name can do without', (scenario, depth) => {
+    const result = explore(scenario, { ...options, depth });
+    expect(result.violations.length).toBeGreaterThan(0);
+    for (const { token, levels } of result.violations) {
+      const fails = (candidate: readonly Level[]) => {
+        try {
+          return replay(scenario, encodeToken({ ...decodeToken(token), levels: candidate })).violation !== undefined;
+        } catch {
+          return false; // A list whose later choices fit no more.
+        }
+      };
+      expect(fails(levels)).toBe(true);
+      for (const [i, level] of levels.entries()) {
+        const others = levels.filter((_, at) => at !== i);
+        if (others.length > 0) expect(fails([...others.slice(0, -1), { ...others.at(-1)!, cut: -1 }])).toBe(false);
+        for (const [at, choice] of level.choices.entries()) {
+          if (choice > 0) expect(fails(levels.with(i, { ...level, choices: level.choices.with(at, 0) }))).toBe(false);
+        }
+      }
+    }
+  });
+
+  it('makes cases smaller than they were found', () => {
+    const sizes = [0, 300].map((shrinkRuns) => {
+      const { violations } = explore(overwritten(8), { ...options, depth: 1, shrinkRuns });
+      return Math.max(...violations.map(({ levels }) => deviationsOf(levels).length));
+    });
+    expect(sizes[1]).toBe(1);
+    expect(sizes[0]).toBeGreaterThan(4);
   });
 });
 

@@ -169,6 +169,32 @@ describe('a cut', () => {
     expect(outcomes.size).toBe(8);
   });
 
+  const inFlight: [name: string, writeCache: boolean, (disk: SimulatedDisk) => void, reads: number[]][] = [
+    ['a write', true, (disk) => disk.write(0, filled(2, 2)), [1, 2]],
+    ['a FUA write', true, (disk) => disk.write(0, filled(2, 2), { fua: true }), [1, 2]],
+    ['a write-through', false, (disk) => disk.write(0, filled(2, 2)), [1, 2]],
+    ['a write zeroes', true, (disk) => disk.writeZeroes(0, 2), [1, 0]],
+    ['a write zeroes of a disk without a cache', false, (disk) => disk.writeZeroes(0, 2), [1, 0]],
+    ['a discard', true, (disk) => disk.discard(0, 2), [1, 0]],
+    ['a flush', true, (disk) => disk.flush(), [1]],
+    ['a read', true, (disk) => disk.read(0, filled(2, 0)), [1]],
+  ];
+  it.each(inFlight)('in the midst of %s: each of its sectors is old or new, nothing else is touched', (...row) => {
+    const [, writeCache, operation, reads] = row;
+    const outcomes = new Set<string>();
+    for (let seed = 0; seed < 60; seed++) {
+      const disk = new SimulatedDisk({ sectorCount: 16, writeCache });
+      disk.write(0, filled(4, 1));
+      disk.flush();
+      disk.scheduleCut({ nth: 1 });
+      expect(catching(() => operation(disk))).toBe('EPOWER');
+      disk.powerOn({ seed });
+      outcomes.add(`${valueAt(disk, 0)}${valueAt(disk, 1)}`);
+      expect([valueAt(disk, 2), valueAt(disk, 3)]).toEqual([1, 1]);
+    }
+    expect([...outcomes].sort()).toEqual(reads.flatMap((a) => reads.map((b) => `${a}${b}`)).sort());
+  });
+
   it('during a flush promises nothing; before a write keeps it away', () => {
     const disk = new SimulatedDisk({ sectorCount: 16 });
     disk.write(0, filled(1, 1));

@@ -13,6 +13,9 @@ import {
   verify,
   wrap,
 } from '../../src/envelope/index.ts';
+import { holdProperty, isCaught } from './replay.ts';
+
+const FILE = 'test/property/envelope.test.ts';
 
 const utf8 = new TextEncoder();
 
@@ -170,51 +173,49 @@ const differential = (decoder: (bytes: Uint8Array) => unknown, input: fc.Arbitra
     expect(accepts(decoder, bytes)).toBe(oracleAccepts(bytes));
   });
 
+/** Defines the test of a property; a failure prints the line that repeats it. */
+function holds<T>(name: string, property: fc.IProperty<T>, numRuns: number): void {
+  test(name, () => holdProperty(FILE, name, property, { numRuns }));
+}
+
 describe('envelope', () => {
-  test('round trip: what was wrapped comes back, verifies, and encodes to the same bytes', () => {
-    fc.assert(
-      fc.property(payload, metadata, (bytes, meta) => {
-        const envelope = wrap(bytes, meta);
-        const encoded = encode(envelope);
-        const decoded = decode(encoded);
-        expect(encoded.length).toBeLessThanOrEqual(MAX_ENVELOPE_BYTES);
-        expect(decoded).toEqual(envelope);
-        expect(encode(decoded)).toEqual(encoded);
-        verify(decoded, bytes);
-      }),
-      { numRuns: 600 },
-    );
-  });
+  holds(
+    'round trip: what was wrapped comes back, verifies, and encodes to the same bytes',
+    fc.property(payload, metadata, (bytes, meta) => {
+      const envelope = wrap(bytes, meta);
+      const encoded = encode(envelope);
+      const decoded = decode(encoded);
+      expect(encoded.length).toBeLessThanOrEqual(MAX_ENVELOPE_BYTES);
+      expect(decoded).toEqual(envelope);
+      expect(encode(decoded)).toEqual(encoded);
+      verify(decoded, bytes);
+    }),
+    600,
+  );
 
-  test('mutation: no changed payload verifies', () => {
-    fc.assert(
-      fc.property(payload, metadata, mutations, (bytes, meta, list) => {
-        const changed = mutate(bytes, list);
-        fc.pre(!equalBytes(changed, bytes));
-        expect(accepts(() => verify(wrap(bytes, meta), changed), bytes)).toBe(false);
-      }),
-      { numRuns: 300 },
-    );
-  });
+  holds(
+    'mutation: no changed payload verifies',
+    fc.property(payload, metadata, mutations, (bytes, meta, list) => {
+      const changed = mutate(bytes, list);
+      fc.pre(!equalBytes(changed, bytes));
+      expect(accepts(() => verify(wrap(bytes, meta), changed), bytes)).toBe(false);
+    }),
+    300,
+  );
 
-  test('mutation: changed bytes are refused, or say something else', () => {
-    fc.assert(
-      fc.property(valid, mutations, (bytes, list) => {
-        const changed = mutate(bytes, list);
-        fc.pre(!equalBytes(changed, bytes));
-        if (accepts(decode, changed)) expect(decode(changed)).not.toEqual(decode(bytes));
-      }),
-      { numRuns: 600 },
-    );
-  });
+  holds(
+    'mutation: changed bytes are refused, or say something else',
+    fc.property(valid, mutations, (bytes, list) => {
+      const changed = mutate(bytes, list);
+      fc.pre(!equalBytes(changed, bytes));
+      if (accepts(decode, changed)) expect(decode(changed)).not.toEqual(decode(bytes));
+    }),
+    600,
+  );
 
-  test.each([
-    ['arbitrary bytes', anyBytes, 500],
-    ['mutated envelopes', mutated, 1500],
-    ['spellings', spelling, 3000],
-  ] as const)('accepts exactly what a strict decoder accepts: %s', (_name, input, numRuns) => {
-    fc.assert(differential(decode, input), { numRuns });
-  });
+  holds('accepts exactly what a strict decoder accepts: arbitrary bytes', differential(decode, anyBytes), 500);
+  holds('accepts exactly what a strict decoder accepts: mutated envelopes', differential(decode, mutated), 1500);
+  holds('accepts exactly what a strict decoder accepts: spellings', differential(decode, spelling), 3000);
 });
 
 describe('the tests see', () => {
@@ -229,14 +230,14 @@ describe('the tests see', () => {
   };
 
   test('a decoder that does not compare its re-encoding', () => {
-    expect(fc.check(differential(withoutReencoding, spelling), { numRuns: 3000, seed: 1 }).failed).toBe(true);
+    expect(isCaught(differential(withoutReencoding, spelling), { numRuns: 3000, seed: 1 })).toBe(true);
   });
 
   test('a decoder that refuses everything', () => {
     const refuseAll = () => {
       throw Object.assign(new Error('refused'), { code: 'EINTEGRITY' });
     };
-    expect(fc.check(differential(refuseAll, spelling), { numRuns: 300, seed: 1 }).failed).toBe(true);
+    expect(isCaught(differential(refuseAll, spelling), { numRuns: 300, seed: 1 })).toBe(true);
   });
 
   test('both verdicts: the spellings are neither all right nor all wrong', () => {

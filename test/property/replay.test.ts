@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { holdProperty, isCaught, parseReplay, replayLine } from './replay.ts';
@@ -47,4 +48,13 @@ test('the variable holds a seed, or a seed and a path', () => {
   expect(parseReplay(' 12,0:3:1 ')).toEqual({ seed: 12, path: '0:3:1' });
   for (const wrong of ['', 'x', '1,', '1,a', '1.5']) expect(() => parseReplay(wrong)).toThrow(/POWERCUT_SEED/);
   expect(parseReplay(/'(.+?)'/.exec(replayLine(FILE, 'name', 7, null))?.[1])).toEqual({ seed: 7 });
+});
+
+test('no property of this folder goes another way, without its replay line', () => {
+  const folder = new URL('./', import.meta.url);
+  const others = readdirSync(folder).filter((name) => !name.startsWith('replay.'));
+  expect(others.length).toBeGreaterThan(3);
+  for (const name of others) {
+    expect(readFileSync(new URL(name, folder), 'utf8'), name).not.toMatch(/\bfc\s*\.\s*(?:assert|check)\b/);
+  }
 });

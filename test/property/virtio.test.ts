@@ -21,6 +21,14 @@ import {
   virtioStack,
 } from '../../src/virtio/index.ts';
 import { GUEST_BYTES, Guest, header, LoggingDevice } from '../virtio/harness.ts';
+import { holdProperty, isCaught } from './replay.ts';
+
+const FILE = 'test/property/virtio.test.ts';
+
+/** Defines the test of a property; a failure prints the line that repeats it. */
+function holds<T>(name: string, property: fc.IProperty<T>, numRuns: number): void {
+  it(name, () => holdProperty(FILE, name, property, { numRuns }));
+}
 
 // --- a guest whose memory has walls ---------------------------------------------------------------------------------
 
@@ -253,8 +261,8 @@ function take(guest: WalledGuest, ring: DriverRing, step: Step): void {
 }
 
 /** The safety property, for any memory and so for broken ones too. */
-function survivesAnything(makeMemory: (arena: Uint8Array) => FlatMemory, numRuns: number) {
-  const property = fc.property(
+function survivesAnything(makeMemory: (arena: Uint8Array) => FlatMemory) {
+  return fc.property(
     fc.array(stepArb, { minLength: 10, maxLength: 80 }),
     fc.nat(0xffff_ffff),
     fc.integer({ min: 0, max: 40 }),
@@ -279,21 +287,18 @@ function survivesAnything(makeMemory: (arena: Uint8Array) => FlatMemory, numRuns
       expect(guest.wallsStand()).toBe(true);
     },
   );
-  return fc.check(property, { numRuns });
-}
-
-function expectHolds(details: fc.RunDetails<unknown>): void {
-  if (details.failed) throw new Error(fc.defaultReportMessage(details));
 }
 
 describe('virtio, any guest', () => {
-  it('arbitrary memory, registers, rings and concurrent changes: nothing thrown, nothing touched outside, works after reset', () => {
-    expectHolds(survivesAnything(walled, 600) as fc.RunDetails<unknown>);
-  });
+  holds(
+    'arbitrary memory, registers, rings and concurrent changes: nothing thrown, nothing touched outside, works after reset',
+    survivesAnything(walled),
+    600,
+  );
 
   it('sees a memory that is checked one page too far', () => {
     const leaky = (arena: Uint8Array) => new FlatMemory(arena.subarray(WALL_BYTES, WALL_BYTES + SIZE + 64));
-    expect(survivesAnything(leaky, 2000).failed).toBe(true);
+    expect(isCaught(survivesAnything(leaky), { numRuns: 2000, seed: 1 })).toBe(true);
   });
 
   /** What the device must answer to a chain, worked out from what was put there, by other means. */
@@ -313,51 +318,56 @@ describe('virtio, any guest', () => {
     writable: fc.boolean(),
   });
 
-  it('every chain with a status byte in memory gets a status there, and every chain comes back', () => {
-    fc.assert(
-      fc.property(fc.array(partArb, { minLength: 1, maxLength: 8 }), typeArb, fc.nat(20), (parts, type, unit) => {
-        const guest = new WalledGuest(walled);
-        const ring = new DriverRing(guest.memory, QUEUE);
-        guest.bringUp();
-        for (let at = 0x2000; at < SIZE; at += 16) {
-          for (const [i, byte] of header(type, unit).entries()) guest.memory.writeU8(at + i, byte);
-        }
-        for (const [i, { address, lengthBytes, writable }] of parts.entries()) {
-          const flags = (writable ? DESC_F_WRITE : 0) | (i + 1 < parts.length ? DESC_F_NEXT : 0);
-          ring.setDescriptor(i, { address, lengthBytes, flags, next: i + 1 });
-        }
-        const statusAddress = expectedOf(parts);
-        if (statusAddress >= 0) guest.memory.writeU8(statusAddress, 0xee);
-        ring.offer(0);
-        guest.transport.write(0x50, 4, 0);
-        expect(ring.usedIndex).toBe(1);
-        const room = parts.reduce((sum, part) => sum + (part.writable ? part.lengthBytes : 0), 0);
-        expect(ring.usedLength(0)).toBeLessThanOrEqual(room);
-        if (statusAddress < 0) expect(ring.usedLength(0)).toBe(0);
-        else expect([BLK_S_OK, BLK_S_IOERR, BLK_S_UNSUPP]).toContain(guest.memory.readU8(statusAddress));
-        expect(guest.wallsStand()).toBe(true);
-      }),
-      { numRuns: 500 },
-    );
-  });
+  holds(
+    'every chain with a status byte in memory gets a status there, and every chain comes back',
+    fc.property(fc.array(partArb, { minLength: 1, maxLength: 8 }), typeArb, fc.nat(20), (parts, type, unit) => {
+      const guest = new WalledGuest(walled);
+      const ring = new DriverRing(guest.memory, QUEUE);
+      guest.bringUp();
+      for (let at = 0x2000; at < SIZE; at += 16) {
+        for (const [i, byte] of header(type, unit).entries()) guest.memory.writeU8(at + i, byte);
+      }
+      for (const [i, { address, lengthBytes, writable }] of parts.entries()) {
+        const flags = (writable ? DESC_F_WRITE : 0) | (i + 1 < parts.length ? DESC_F_NEXT : 0);
+        ring.setDescriptor(i, { address, lengthBytes, flags, next: i + 1 });
+      }
+      const statusAddress = expectedOf(parts);
+      if (statusAddress >= 0) guest.memory.writeU8(statusAddress, 0xee);
+      ring.offer(0);
+      guest.transport.write(0x50, 4, 0);
+      expect(ring.usedIndex).toBe(1);
+      const room = parts.reduce((sum, part) => sum + (part.writable ? part.lengthBytes : 0), 0);
+      expect(ring.usedLength(0)).toBeLessThanOrEqual(room);
+      if (statusAddress < 0) expect(ring.usedLength(0)).toBe(0);
+      else expect([BLK_S_OK, BLK_S_IOERR, BLK_S_UNSUPP]).toContain(guest.memory.readU8(statusAddress));
+      expect(guest.wallsStand()).toBe(true);
+    }),
+    500,
+  );
 
   /** The property that all 64 bits of an address count. */
-  function highWordsCount(wrapMemory: (memory: FlatMemory) => GuestMemory): boolean {
-    const arbitrary = fc.property(fc.integer({ min: 1, max: 0x1f_ffff }), fc.nat(GUEST_BYTES - 512), (high, low) => {
+  function highWordsCount(wrapMemory: (memory: FlatMemory) => GuestMemory) {
+    return fc.property(fc.integer({ min: 1, max: 0x1f_ffff }), fc.nat(GUEST_BYTES - 512), (high, low) => {
       const backend = new LoggingDevice();
       const guest = new Guest({ backend, wrapMemory }).up();
       const data = { address: high * 2 ** 32 + low, lengthBytes: 512 };
       const answer = guest.send([{ give: header(BLK_T_OUT) }, data, { room: 1 }]);
       return answer.status === BLK_S_IOERR && backend.log.length === 0;
     });
-    return !fc.check(arbitrary, { numRuns: 60 }).failed;
   }
 
-  it('a buffer is where all 64 bits of its address say; a device that drops the high word is found out', () => {
-    expect(highWordsCount((memory) => memory)).toBe(true);
-    expect(highWordsCount((memory) => ({ ...interposed(memory, () => {}), readU64: (at) => memory.readU32(at) }))).toBe(
-      false,
-    );
+  holds(
+    'a buffer is where all 64 bits of its address say',
+    highWordsCount((memory) => memory),
+    60,
+  );
+
+  it('sees a device that drops the high word of an address', () => {
+    const halved = (memory: FlatMemory) => ({
+      ...interposed(memory, () => {}),
+      readU64: (at: number) => memory.readU32(at),
+    });
+    expect(isCaught(highWordsCount(halved), { numRuns: 60, seed: 1 })).toBe(true);
   });
 });
 
@@ -461,25 +471,24 @@ function expectSameSectors(actual: BlockDevice, expected: BlockDevice, sector: n
 }
 
 describe('virtio, differential', () => {
-  it('any requests, any completion order, any limits: the same disk as without virtio', () => {
-    fc.assert(
-      fc.property(fc.array(opArb, { maxLength: 25 }), shapeArb, fc.nat(0xffff_ffff), (ops, shape, seed) => {
-        const { sectorBytes, queueSizeMax, sizeMaxBytes, slotCount, slotBytes, memoryBase } = shape;
-        const disk = new MemoryDevice({ sectorCount: SECTORS, sectorBytes });
-        const model = new MemoryDevice({ sectorCount: SECTORS, sectorBytes });
-        const prng = new Sfc32(seed);
-        const choices = { choose: (options: number) => prng.below(options) };
-        const { driver } = virtioStack(disk, {
-          device: { queueSizeMax, sizeMaxBytes, choices },
-          driver: { slotCount, slotBytes },
-          memoryBase,
-        });
-        for (const op of ops) applyOp(op, driver, model);
-        expectSameSectors(disk, model, 0, SECTORS);
-      }),
-      { numRuns: 250 },
-    );
-  });
+  holds(
+    'any requests, any completion order, any limits: the same disk as without virtio',
+    fc.property(fc.array(opArb, { maxLength: 25 }), shapeArb, fc.nat(0xffff_ffff), (ops, shape, seed) => {
+      const { sectorBytes, queueSizeMax, sizeMaxBytes, slotCount, slotBytes, memoryBase } = shape;
+      const disk = new MemoryDevice({ sectorCount: SECTORS, sectorBytes });
+      const model = new MemoryDevice({ sectorCount: SECTORS, sectorBytes });
+      const prng = new Sfc32(seed);
+      const choices = { choose: (options: number) => prng.below(options) };
+      const { driver } = virtioStack(disk, {
+        device: { queueSizeMax, sizeMaxBytes, choices },
+        driver: { slotCount, slotBytes },
+        memoryBase,
+      });
+      for (const op of ops) applyOp(op, driver, model);
+      expectSameSectors(disk, model, 0, SECTORS);
+    }),
+    250,
+  );
 });
 
 // --- durability -----------------------------------------------------------------------------------------------------
@@ -524,38 +533,34 @@ class CachingDisk implements BlockDevice {
 
 /** What was promised durable is durable at once: after each flush, each FUA write, and each write without a cache. */
 function keepsPromises(makeDisk: (fua: boolean) => CachingDisk) {
-  const property = fc.property(
-    fc.array(opArb, { maxLength: 20 }),
-    fc.boolean(),
-    fc.boolean(),
-    (ops, fua, writeback) => {
-      const disk = makeDisk(fua);
-      const model = new MemoryDevice({ sectorCount: SECTORS });
-      const memory = new FlatMemory(driverMemoryBytes());
-      const device = new BlkDevice(disk, memory, { writeback });
-      const driver = new VirtioBlkDriver(new MmioTransport(device, memory), memory);
-      for (const op of ops) {
-        applyOp(op, driver, model);
-        const promised = op.op === 'flush' || !driver.features.writeCache || (op.op === 'write' && op.fua);
-        if (!promised || op.op === 'read' || op.op === 'restart') continue;
-        const [actual, expected] = [new Uint8Array(SECTORS * 512), new Uint8Array(SECTORS * 512)];
-        disk.durable.read(0, actual);
-        model.read(0, expected);
-        expect(equalBytes(actual, expected)).toBe(true);
-      }
-    },
-  );
-  return fc.check(property, { numRuns: 300 });
+  return fc.property(fc.array(opArb, { maxLength: 20 }), fc.boolean(), fc.boolean(), (ops, fua, writeback) => {
+    const disk = makeDisk(fua);
+    const model = new MemoryDevice({ sectorCount: SECTORS });
+    const memory = new FlatMemory(driverMemoryBytes());
+    const device = new BlkDevice(disk, memory, { writeback });
+    const driver = new VirtioBlkDriver(new MmioTransport(device, memory), memory);
+    for (const op of ops) {
+      applyOp(op, driver, model);
+      const promised = op.op === 'flush' || !driver.features.writeCache || (op.op === 'write' && op.fua);
+      if (!promised || op.op === 'read' || op.op === 'restart') continue;
+      const [actual, expected] = [new Uint8Array(SECTORS * 512), new Uint8Array(SECTORS * 512)];
+      disk.durable.read(0, actual);
+      model.read(0, expected);
+      expect(equalBytes(actual, expected)).toBe(true);
+    }
+  });
 }
 
 describe('virtio, durability', () => {
-  it('what a flush, a FUA write or a write-through promised survives a cut right after', () => {
-    expectHolds(keepsPromises((fua) => new CachingDisk(fua)) as fc.RunDetails<unknown>);
-  });
+  holds(
+    'what a flush, a FUA write or a write-through promised survives a cut right after',
+    keepsPromises((fua) => new CachingDisk(fua)),
+    300,
+  );
 
   it('sees a flush that is acknowledged without having flushed', () => {
     const lying = (fua: boolean) => Object.assign(new CachingDisk(fua), { flush: () => {} });
-    expect(keepsPromises(lying).failed).toBe(true);
+    expect(isCaught(keepsPromises(lying), { numRuns: 300, seed: 1 })).toBe(true);
   });
 
   it('sees a FUA that is ignored', () => {
@@ -564,6 +569,11 @@ describe('virtio, durability', () => {
         super.write(sector, source);
       }
     }
-    expect(keepsPromises((fua) => new Careless(fua)).failed).toBe(true);
+    expect(
+      isCaught(
+        keepsPromises((fua) => new Careless(fua)),
+        { numRuns: 300, seed: 1 },
+      ),
+    ).toBe(true);
   });
 });

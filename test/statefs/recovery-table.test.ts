@@ -1,6 +1,8 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import {
   ACTIONS,
+  type Action,
   type CommitState,
   decide,
   type PayloadState,
@@ -71,6 +73,50 @@ describe('the recovery table', () => {
       contradiction: 'damage-unknown',
     });
   });
+
+  test('stands in docs/storage/statefs.md, cell by cell', () => {
+    const doc = readFileSync(new URL('../../docs/storage/statefs.md', import.meta.url), 'utf8');
+    const says: Readonly<Record<Action, string>> = {
+      apply: 'apply it',
+      tail: 'the log ends here',
+      'apply-damaged': 'apply it, report damage',
+      'damage-known': 'report the keys: their values are lost; deletes take effect',
+      'damage-unknown': 'report it: the keys are unknown',
+    };
+    const table = doc.split('| temp frames | commit | proof | payload | row | what recovery does |')[1] as string;
+    const documented = new Map<string, string>();
+    for (const line of (table.split('\n\n')[0] as string).split('\n').slice(2)) {
+      const [, temp = '', commit = '', proof = '', payload = '', row = '', action = ''] = line
+        .split('|')
+        .map((c) => c.trim());
+      const name = row.replaceAll('`', '');
+      if (name !== 'impossible') expect(action, name).toBe(says[ACTIONS[name as Row]]);
+      for (const [t, c, p] of product(
+        alternatives(temp, temps),
+        alternatives(commit, commits),
+        alternatives(proof, proofs),
+      )) {
+        const paid = payload === 'whole' || payload === 'torn' ? [payload] : payloads;
+        for (const one of paid) {
+          const key = `${t} ${c} ${p} ${one}`;
+          if (!documented.has(key)) documented.set(key, name === 'impossible' ? '-' : name);
+        }
+      }
+    }
+    for (const { temp, commit, proof, payload, row } of cells) {
+      const key = `${temp} ${commit} ${proof} ${payload}`;
+      // What comes up only once the payload was read has no other cell.
+      expect(documented.get(key) ?? '-', key).toBe(row);
+    }
+  });
+
+  function alternatives<T extends string>(text: string, all: readonly T[]): readonly string[] {
+    return text === 'any' ? all : text.split(' or ');
+  }
+
+  function product(...[a, b, c]: readonly (readonly string[])[]): string[][] {
+    return (a ?? []).flatMap((x) => (b ?? []).flatMap((y) => (c ?? []).map((z) => [x, y, z])));
+  }
 
   test('never ends the log at what is proven, nor reports damage without proof, contradictions apart', () => {
     for (const { temp, commit, proof, row } of cells) {

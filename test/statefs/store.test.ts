@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { MemoryDevice } from '../../src/blockdev/index.ts';
 import { VirtualClock } from '../../src/core/index.ts';
 import { type CommitMode, format, type OpenOptions, open, type StoreEvent } from '../../src/statefs/index.ts';
@@ -189,6 +189,27 @@ describe('budgets', () => {
       budgetMs: 50,
     });
     expect(store.get('/state/a')).toEqual(bytes(2));
+  });
+
+  it('a listener that throws turns no success into a failure: its error is raised on its own', () => {
+    const raised: (() => void)[] = [];
+    const later = vi.spyOn(globalThis, 'queueMicrotask').mockImplementation((task) => void raised.push(task));
+    try {
+      const clock = new VirtualClock();
+      const device = new FailingDevice(formatted());
+      const onEvent = (event: StoreEvent) => {
+        throw new Error(`a listener of ${event.type}`);
+      };
+      const store = open(device, { clock, onEvent });
+      device.before = (kind) => kind === 'flush' && clock.advance(1000);
+      store.putAtomic('/state/a', bytes(2));
+      expect(store.get('/state/a')).toEqual(bytes(2));
+    } finally {
+      later.mockRestore();
+    }
+    expect(raised).toHaveLength(2);
+    expect(raised[0]).toThrow('a listener of replayed');
+    expect(raised[1]).toThrow('a listener of slow');
   });
 
   it.each(modes)('gives up before the commit when the deadline has passed: old bytes stay (%s)', (commit) => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { BlockDevice } from '../../src/blockdev/index.ts';
+import { DeviceError } from '../../src/core/index.ts';
 import { type ExploreOptions, type ExploreResult, explore, replay } from '../../src/explore/index.ts';
 import { type DiskProfile, type ProfileName, profiles } from '../../src/faults/index.ts';
 import { type CommitMode, soundRules } from '../../src/statefs/index.ts';
@@ -11,23 +12,12 @@ import {
   stateFsScenario,
   workloads,
 } from '../../src/testing/index.ts';
-import { type VirtioStack, virtioStack } from '../../src/virtio/index.ts';
+import { virtioThrough } from '../../src/virtio/index.ts';
 
 const modes: CommitMode[] = ['ordered', 'checksummed'];
 const small = { 'boot-control': bootControl, 'device-key': deviceKey } as const;
 type SmallName = keyof typeof small;
 const smallNames = Object.keys(small) as SmallName[];
-
-/** One stack for all the recoveries of an exploration, as a machine that is reset. */
-function throughVirtio(): ExploreOptions {
-  let stack: VirtioStack | undefined;
-  const through = (backend: BlockDevice): BlockDevice => {
-    if (stack === undefined) stack = virtioStack(backend);
-    else stack.restart(backend);
-    return stack.driver;
-  };
-  return { through };
-}
 
 function expectClean(result: ExploreResult): void {
   expect(result.violations).toEqual([]);
@@ -44,7 +34,7 @@ describe('the ready-made scenarios, two cuts deep, are complete and clean', () =
 
   test.each(cases)('$name, $commit, through virtio', ({ name, commit }) => {
     const scenario = stateFsScenario(small[name], { commit });
-    const through = explore(scenario, throughVirtio());
+    const through = explore(scenario, { through: virtioThrough() });
     expectClean(through);
     // The wire changes neither what can happen nor how much of it there is.
     const direct = explore(scenario);
@@ -109,6 +99,67 @@ describe('a large value', () => {
     expect(powerOfTen(result.images)).toBeGreaterThanOrEqual(600);
     expect(powerOfTen(result.images)).toBeLessThanOrEqual(650);
     expect(result.recoveries).toBeLessThan(5000);
+  });
+});
+
+describe('the oracle of the ready-made scenarios', () => {
+  const scenario = stateFsScenario(deviceKey);
+
+  /** What is found where the disk is `changed` from the nth time on that a store is opened on it, in each recovery. */
+  function foundWith(nth: number, changed: (disk: BlockDevice) => Partial<BlockDevice>): string[] {
+    let layers = 0;
+    const through = (disk: BlockDevice): BlockDevice => {
+      // Formatting and the workload come first.
+      if (++layers <= 2) return disk;
+      const change = changed(disk);
+      let opened = 0;
+      const layer: BlockDevice = Object.create(disk, {
+        read: {
+          value: (sector: number, target: Uint8Array) => {
+            if (sector === 0) opened++;
+            (opened >= nth ? (change.read ?? disk.read) : disk.read).call(disk, sector, target);
+          },
+        },
+        write: {
+          value: (...args: Parameters<BlockDevice['write']>) =>
+            (opened >= nth ? (change.write ?? disk.write) : disk.write).apply(disk, args),
+        },
+        flush: { value: () => disk.flush() },
+      });
+      return layer;
+    };
+    const { violations } = explore(scenario, { through, maxViolations: 100, shrinkRuns: 0, depth: 1 });
+    return violations.map(({ message }) => message);
+  }
+
+  test('takes a disk that is left alone', () => {
+    expect(foundWith(1, () => ({}))).toEqual([]);
+  });
+
+  test('wants a second recovery to agree', () => {
+    // The second opening finds an empty log.
+    const forgetting = (disk: BlockDevice) => ({
+      read: (sector: number, target: Uint8Array) => {
+        disk.read(sector, target);
+        if (sector >= 16) target.fill(0);
+      },
+    });
+    expect(foundWith(2, forgetting)).toContain(
+      'recovery failed: a second recovery of the same disk gives other content',
+    );
+  });
+
+  test('wants the store to take a new put', () => {
+    const refusing = () => ({
+      write: () => {
+        throw new DeviceError('EIO', 'no more');
+      },
+    });
+    expect(foundWith(1, refusing)[0]).toMatch(/^recovery failed: .*no more/);
+  });
+
+  test('wants the store to keep it', () => {
+    expect(foundWith(1, () => ({ write: () => {} }))[0]).toMatch(/^key "\/state\/explore\/probe": expected 1 bytes/);
   });
 });
 

@@ -7,6 +7,7 @@ import {
   BLK_T_FLUSH,
   BLK_T_IN,
   BLK_T_OUT,
+  BLK_T_WRITE_ZEROES,
   DESC_BYTES,
   DESC_F_INDIRECT,
   DESC_F_NEXT,
@@ -20,7 +21,7 @@ import {
   REG_QUEUE_READY,
   REG_QUEUE_SEL,
 } from '../../src/virtio/index.ts';
-import { GUEST_BYTES, Guest, header, LoggingDevice, type Part, pattern, sectorOf } from './harness.ts';
+import { GUEST_BYTES, Guest, header, LoggingDevice, type Part, pattern, range, sectorOf } from './harness.ts';
 
 /** Cuts a stream of bytes at these lengths; the rest is the last piece. */
 function cut(bytes: Uint8Array, lengths: readonly number[]): Part[] {
@@ -320,6 +321,29 @@ describe('split virtqueue, hostile driver: the ring breaks, and only a reset men
     const guest = new Guest({ queueSize: 8 }).up();
     const parts: Part[] = Array.from({ length: 6 }, () => ({ give: pattern(512, 1) }));
     expect(guest.send([{ give: header(BLK_T_OUT) }, ...parts, { room: 1 }]).status).toBe(BLK_S_OK);
+  });
+
+  it.each([
+    ['a write', [...cut(new Uint8Array([...header(BLK_T_OUT, 5), ...pattern(512, 3)]), [3, 20]), { room: 1 }]],
+    ['a read', [{ give: header(BLK_T_IN) }, { room: 300 }, { room: 213 }]],
+    ['a write zeroes', [{ give: header(BLK_T_WRITE_ZEROES) }, { give: range(1, 2) }, { room: 1 }]],
+  ] as [string, Part[]][])('reads each descriptor and each given byte once, in %s', (_name, parts) => {
+    const log: string[] = [];
+    const guest = new Guest({ wrapMemory: (memory) => spied(log, memory) }).up();
+    log.length = 0;
+    expect(guest.send(parts).status).toBe(BLK_S_OK);
+    const { desc, size } = guest.queue;
+    const isTable = (at: number) => at >= desc && at < desc + size * DESC_BYTES;
+    const widths: Readonly<Record<string, number>> = { readU8: 1, readU16: 2, readU32: 4, readU64: 8 };
+    const reads = log
+      .filter((entry) => /^(?:read|slice)/.test(entry))
+      .flatMap((entry) => {
+        const [, name = '', at = '', lengthBytes] = /^(\w+) (\d+)(?:\+(\d+))?/.exec(entry) as RegExpExecArray;
+        return Array.from({ length: Number(lengthBytes ?? widths[name]) }, (_, i) => Number(at) + i);
+      })
+      .filter((at) => isTable(at) || at >= 0x4000);
+    expect(reads.filter(isTable).length).toBeGreaterThan(parts.length * 13);
+    expect(new Set(reads).size).toBe(reads.length);
   });
 
   const good: QueueAddresses = new Guest().queue;
