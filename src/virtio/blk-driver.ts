@@ -185,7 +185,7 @@ export class VirtioBlkDriver implements BlockDevice {
     checkWritable(this);
     checkTransfer(this, sector, source);
     const slot = this.#channel.acquire(source.length);
-    this.#slots.data(slot, source.length).set(source);
+    this.#slots.fill(slot, source);
     this.#ticketBytes[slot] = 0;
     this.#submit(slot, BLK_T_OUT, sector, source.length);
     return slot;
@@ -236,8 +236,25 @@ export class VirtioBlkDriver implements BlockDevice {
     this.#doneTickets.length = 0;
   }
 
-  /** Splits a transfer over slots, all of them in flight together, and waits for it. */
   #transfer(type: number, sector: number, buffer: Uint8Array): void {
+    if (buffer.length <= this.#slots.chunkBytes) this.#transferWhole(type, sector, buffer);
+    else this.#transferSplit(type, sector, buffer);
+  }
+
+  /** A transfer that is one request: most are, and it needs none of the bookkeeping below. */
+  #transferWhole(type: number, sector: number, buffer: Uint8Array): void {
+    const slot = this.#channel.acquire(buffer.length);
+    if (type === BLK_T_OUT) this.#slots.fill(slot, buffer);
+    this.#submit(slot, type, sector, buffer.length);
+    this.#channel.wait(slot);
+    const failure = this.#slots.failure(slot);
+    if (type === BLK_T_IN && failure === undefined) this.#copyOut(slot, buffer, 0, buffer.length);
+    this.#slots.release(slot);
+    if (failure !== undefined) throw failure;
+  }
+
+  /** Splits a transfer over slots, all of them in flight together, and waits for it. */
+  #transferSplit(type: number, sector: number, buffer: Uint8Array): void {
     const own = this.#own;
     let submittedBytes = 0;
     let finishedBytes = 0;
@@ -268,10 +285,7 @@ export class VirtioBlkDriver implements BlockDevice {
   /** @returns how many bytes of the buffer the request covers */
   #submitChunk(slot: number, type: number, sector: number, buffer: Uint8Array, fromBytes: number): number {
     const lengthBytes = Math.min(this.#slots.chunkBytes, buffer.length - fromBytes);
-    if (type === BLK_T_OUT) {
-      const whole = fromBytes === 0 && lengthBytes === buffer.length;
-      this.#slots.data(slot, lengthBytes).set(whole ? buffer : buffer.subarray(fromBytes, fromBytes + lengthBytes));
-    }
+    if (type === BLK_T_OUT) this.#slots.fill(slot, buffer.subarray(fromBytes, fromBytes + lengthBytes));
     this.#submit(slot, type, sector + fromBytes / this.sectorBytes, lengthBytes);
     return lengthBytes;
   }

@@ -1,4 +1,4 @@
-import { assertInteger, DeviceError, invariant } from '../core/index.ts';
+import { assertInteger, DeviceError, invariant, setU64, viewOf } from '../core/index.ts';
 import {
   BLK_S_IOERR,
   BLK_S_OK,
@@ -123,6 +123,10 @@ export class BlkSlots {
   readonly #wanted: Required<DriverMemory>;
   readonly #headsStart: number;
   readonly #dataStart: number;
+  /** Headers and status bytes of all slots, and their bounce buffers: the driver's own memory, checked once. */
+  readonly #heads: DataView;
+  readonly #data: Uint8Array;
+  readonly #slotBytes: number = 0;
   readonly #states: Uint8Array;
   readonly #roomBytes: Float64Array;
   readonly #usedBytes: Float64Array;
@@ -142,6 +146,9 @@ export class BlkSlots {
     }
     this.#headsStart = headsStart(this.#wanted);
     this.#dataStart = dataStart(this.#wanted);
+    this.#slotBytes = this.#wanted.slotBytes;
+    this.#heads = viewOf(this.#own(this.#headsStart, slotCount * SLOT_HEAD_BYTES));
+    this.#data = this.#own(this.#dataStart, slotCount * this.#slotBytes);
     this.#states = new Uint8Array(slotCount);
     this.#roomBytes = new Float64Array(slotCount);
     this.#usedBytes = new Float64Array(slotCount);
@@ -188,9 +195,12 @@ export class BlkSlots {
    * @param lengthBytes up to `chunkBytes`
    */
   data(slot: number, lengthBytes: number): Uint8Array {
-    const bytes = this.#memory.slice(this.#dataStart + slot * this.#wanted.slotBytes, lengthBytes);
-    invariant(bytes !== undefined, 'the bounce buffers lie inside guest memory');
-    return bytes;
+    return this.#own(this.#dataStart + slot * this.#slotBytes, lengthBytes);
+  }
+
+  /** Copies what a write is to carry into the slot's bounce buffer: as {@link data}, without making a view. */
+  fill(slot: number, source: Uint8Array): void {
+    this.#data.set(source, slot * this.#slotBytes);
   }
 
   /**
@@ -200,10 +210,10 @@ export class BlkSlots {
    * @param roomBytes how much of it the device is to write
    */
   submit(slot: number, type: number, unit: number, givenBytes: number, roomBytes: number): void {
-    const head = this.#headsStart + slot * SLOT_HEAD_BYTES;
-    this.#memory.writeU32(head + HEADER_TYPE, type);
-    this.#memory.writeU64(head + HEADER_SECTOR, unit);
-    this.#memory.writeU8(head + SLOT_STATUS, STATUS_NONE);
+    const head = slot * SLOT_HEAD_BYTES;
+    this.#heads.setUint32(head + HEADER_TYPE, type, true);
+    setU64(this.#heads, head + HEADER_SECTOR, unit);
+    this.#heads.setUint8(head + SLOT_STATUS, STATUS_NONE);
     const first = slot * this.#stride;
     const status = first + this.#stride - 1;
     const dataBytes = givenBytes + roomBytes;
@@ -248,7 +258,7 @@ export class BlkSlots {
 
   /** What became of a request that is done: undefined for success. */
   failure(slot: number): DeviceError | undefined {
-    const status = this.#memory.readU8(this.#headsStart + slot * SLOT_HEAD_BYTES + SLOT_STATUS);
+    const status = this.#heads.getUint8(slot * SLOT_HEAD_BYTES + SLOT_STATUS);
     if (status === BLK_S_OK) {
       if (this.#usedBytes[slot] === this.#roomBytes[slot]) return undefined;
       // What lies beyond the used length may not be relied on (2.7.8.3); the status byte is the last of all.
@@ -270,6 +280,12 @@ export class BlkSlots {
     }
   }
 
+  #own(address: number, lengthBytes: number): Uint8Array {
+    const bytes = this.#memory.slice(address, lengthBytes);
+    invariant(bytes !== undefined, 'what the driver laid out lies inside guest memory');
+    return bytes;
+  }
+
   #makeRing(): DriverRing {
     return new DriverRing(this.#memory, layOutQueue(this.#wanted.start, this.#plan.queueSize));
   }
@@ -284,9 +300,9 @@ export class BlkSlots {
     this.#free.length = 0;
     for (let slot = slotCount - 1; slot >= 0; slot--) {
       const head = this.#headsStart + slot * SLOT_HEAD_BYTES;
-      const data = this.#dataStart + slot * this.#wanted.slotBytes;
+      const data = this.#dataStart + slot * this.#slotBytes;
       const first = slot * this.#stride;
-      this.#memory.writeU32(head + HEADER_RESERVED, 0);
+      this.#heads.setUint32(slot * SLOT_HEAD_BYTES + HEADER_RESERVED, 0, true);
       this.#ring.setDescriptor(first, { address: head, lengthBytes: HEADER_BYTES });
       for (let i = 0; i < segmentCount; i++) {
         this.#ring.setDescriptor(first + 1 + i, { address: data + i * segmentBytes, lengthBytes: 0 });

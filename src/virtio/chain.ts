@@ -9,14 +9,18 @@ import { type GuestMemory, joinWords } from './memory.ts';
 export class SegmentStream {
   /** Of all segments, reachable or not. */
   totalBytes = 0;
+  /** Bytes from the position to the end of its segment; 0 at the end of the stream. Only the stream sets it. */
+  contiguousBytes = 0;
+  /** Guest address of the last byte; -1 where there is none, or none that may be touched. Only the stream sets it. */
+  lastAddress = -1;
   readonly #memory: GuestMemory;
   /** Guest addresses; -1 where the segment must not be touched. The driver's word for both was read once, here. */
   readonly #addresses: number[] = [];
   readonly #lengths: number[] = [];
   #count = 0;
+  /** Segment of the position, and its guest address; -1 where it must not be touched. */
   #index = 0;
-  /** Position inside the segment at `#index`. */
-  #within = 0;
+  #address = -1;
 
   constructor(memory: GuestMemory) {
     this.#memory = memory;
@@ -24,6 +28,7 @@ export class SegmentStream {
 
   clear(): void {
     this.totalBytes = 0;
+    this.lastAddress = -1;
     this.#count = 0;
     this.rewind();
   }
@@ -35,30 +40,18 @@ export class SegmentStream {
     this.#addresses[this.#count] = address;
     this.#lengths[this.#count++] = lengthBytes;
     this.totalBytes += lengthBytes;
+    this.lastAddress = address < 0 ? -1 : address + lengthBytes - 1;
+    if (this.#index === this.#count - 1) this.#enter(this.#index);
   }
 
   rewind(): void {
-    this.#index = 0;
-    this.#within = 0;
-  }
-
-  /** Bytes from the position to the end of its segment; 0 at the end of the stream. */
-  get contiguousBytes(): number {
-    return this.#index < this.#count ? this.#lengths[this.#index]! - this.#within : 0;
-  }
-
-  /** Guest address of the last byte; -1 where there is none, or none that may be touched. */
-  get lastAddress(): number {
-    if (this.#count === 0) return -1;
-    const address = this.#addresses[this.#count - 1]!;
-    return address < 0 ? -1 : address + this.#lengths[this.#count - 1]! - 1;
+    this.#enter(0);
   }
 
   /** A view of the next bytes, all in one segment, and moves past them; undefined where they cannot be had. */
   takeView(lengthBytes: number): Uint8Array | undefined {
     if (lengthBytes > this.contiguousBytes) return undefined;
-    const address = this.#addresses[this.#index]!;
-    const view = address < 0 ? undefined : this.#memory.slice(address + this.#within, lengthBytes);
+    const view = this.#address < 0 ? undefined : this.#memory.slice(this.#address, lengthBytes);
     this.#move(lengthBytes);
     return view;
   }
@@ -66,14 +59,18 @@ export class SegmentStream {
   /** Reads a little-endian 32-bit word and moves past it; -1 where the stream does not have it. */
   takeU32(): number {
     if (this.contiguousBytes < 4) return this.#takeSplitU32();
-    const address = this.#addresses[this.#index]!;
-    const value = address < 0 ? -1 : this.#memory.readU32(address + this.#within);
+    const value = this.#address < 0 ? -1 : this.#memory.readU32(this.#address);
     this.#move(4);
     return value;
   }
 
   /** Reads a little-endian 64-bit word and moves past it; -1 where there is none, or one above 2^53 - 1. */
   takeU64(): number {
+    if (this.contiguousBytes >= 8) {
+      const value = this.#address < 0 ? -1 : this.#memory.readU64(this.#address);
+      this.#move(8);
+      return value;
+    }
     const low = this.takeU32();
     const high = this.takeU32();
     return low < 0 || high < 0 ? -1 : joinWords(high, low);
@@ -105,8 +102,7 @@ export class SegmentStream {
     let value = 0;
     for (let i = 0; i < 4; i++) {
       if (this.contiguousBytes === 0) return -1;
-      const address = this.#addresses[this.#index]!;
-      const byte = address < 0 ? -1 : this.#memory.readU8(address + this.#within);
+      const byte = this.#address < 0 ? -1 : this.#memory.readU8(this.#address);
       if (byte < 0) return -1;
       this.#move(1);
       value += byte * 2 ** (8 * i);
@@ -115,10 +111,20 @@ export class SegmentStream {
   }
 
   #move(lengthBytes: number): void {
-    this.#within += lengthBytes;
-    if (this.#within < this.#lengths[this.#index]!) return;
-    this.#index++;
-    this.#within = 0;
+    if (lengthBytes >= this.contiguousBytes) {
+      this.#enter(this.#index + 1);
+      return;
+    }
+    this.contiguousBytes -= lengthBytes;
+    if (this.#address >= 0) this.#address += lengthBytes;
+  }
+
+  /** Puts the position at the start of a segment; behind the last one there is nothing. */
+  #enter(index: number): void {
+    const isThere = index < this.#count;
+    this.#index = index;
+    this.#address = isThere ? this.#addresses[index]! : -1;
+    this.contiguousBytes = isThere ? this.#lengths[index]! : 0;
   }
 }
 

@@ -1,4 +1,4 @@
-import { invariant } from '../core/index.ts';
+import { invariant, setU64, viewOf } from '../core/index.ts';
 import type { GuestMemory } from './memory.ts';
 import {
   AVAIL_FLAGS,
@@ -29,11 +29,18 @@ export interface DescriptorFields {
 /**
  * The driver's side of a split virtqueue, raw: it puts into the ring what it is told to, valid or not. The block driver
  * is built on it, and so are tests that play a hostile driver.
+ *
+ * The ring is the driver's own memory, so its place is checked once, here; each access is held to it by the DataView.
  */
 export class DriverRing {
   readonly addresses: QueueAddresses;
-  readonly #memory: GuestMemory;
-  readonly #mask: number;
+  /** The ring, from the descriptor table to the end of the used ring. */
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  /** Where the two rings begin in the view. */
+  readonly #avail: number = 0;
+  readonly #used: number = 0;
+  readonly #mask: number = 0;
   #availIndex = 0;
 
   /**
@@ -41,9 +48,15 @@ export class DriverRing {
    * @param addresses inside `memory`; the size is a power of two
    */
   constructor(memory: GuestMemory, addresses: QueueAddresses) {
-    this.#memory = memory;
+    const { desc, driver, device, size } = addresses;
+    const bytes = memory.slice(desc, queueEnd(addresses) - desc);
+    invariant(bytes !== undefined, 'a driver lays its ring out inside guest memory');
     this.addresses = addresses;
-    this.#mask = addresses.size - 1;
+    this.#bytes = bytes;
+    this.#view = viewOf(bytes);
+    this.#avail = driver - desc;
+    this.#used = device - desc;
+    this.#mask = size - 1;
     this.clear();
   }
 
@@ -53,29 +66,25 @@ export class DriverRing {
   }
 
   clear(): void {
-    const { desc } = this.addresses;
-    const bytes = this.#memory.slice(desc, queueEnd(this.addresses) - desc);
-    invariant(bytes !== undefined, 'a driver lays its ring out inside guest memory');
-    bytes.fill(0);
+    this.#bytes.fill(0);
     this.#availIndex = 0;
   }
 
   setDescriptor(index: number, fields: DescriptorFields): void {
-    this.#memory.writeU64(this.descriptorAddress(index) + DESC_ADDR, fields.address);
+    setU64(this.#view, DESC_BYTES * index + DESC_ADDR, fields.address);
     this.setDescriptorBuffer(index, fields.lengthBytes, fields.flags ?? 0, fields.next ?? 0);
   }
 
   /** All but the address. */
   setDescriptorBuffer(index: number, lengthBytes: number, flags: number, next: number): void {
-    const at = this.descriptorAddress(index);
-    this.#memory.writeU32(at + DESC_LEN, lengthBytes);
+    this.#view.setUint32(DESC_BYTES * index + DESC_LEN, lengthBytes, true);
     this.setDescriptorLink(index, flags, next);
   }
 
   setDescriptorLink(index: number, flags: number, next: number): void {
-    const at = this.descriptorAddress(index);
-    this.#memory.writeU16(at + DESC_FLAGS, flags);
-    this.#memory.writeU16(at + DESC_NEXT, next);
+    const at = DESC_BYTES * index;
+    this.#view.setUint16(at + DESC_FLAGS, flags, true);
+    this.#view.setUint16(at + DESC_NEXT, next, true);
   }
 
   /** Guest address of a descriptor. */
@@ -85,38 +94,38 @@ export class DriverRing {
 
   /** Makes a chain available: the entry first, then the index (2.7.13). */
   offer(head: number): void {
-    this.#memory.writeU16(this.addresses.driver + AVAIL_RING + 2 * (this.#availIndex & this.#mask), head);
+    this.#view.setUint16(this.#avail + AVAIL_RING + 2 * (this.#availIndex & this.#mask), head, true);
     this.setAvailIndex(this.#availIndex + 1);
   }
 
   setAvailIndex(index: number): void {
     this.#availIndex = index & INDEX_MASK;
-    this.#memory.writeU16(this.addresses.driver + AVAIL_IDX, this.#availIndex);
+    this.#view.setUint16(this.#avail + AVAIL_IDX, this.#availIndex, true);
   }
 
   setAvailFlags(flags: number): void {
-    this.#memory.writeU16(this.addresses.driver + AVAIL_FLAGS, flags);
+    this.#view.setUint16(this.#avail + AVAIL_FLAGS, flags, true);
   }
 
   get usedIndex(): number {
-    return this.#memory.readU16(this.addresses.device + USED_IDX);
+    return this.#view.getUint16(this.#used + USED_IDX, true);
   }
 
   get usedFlags(): number {
-    return this.#memory.readU16(this.addresses.device + USED_FLAGS);
+    return this.#view.getUint16(this.#used + USED_FLAGS, true);
   }
 
   /** The head of the chain that the device gave back as its `index`th; the index counts freely. */
   usedId(index: number): number {
-    return this.#memory.readU32(this.#usedEntry(index));
+    return this.#view.getUint32(this.#usedEntry(index), true);
   }
 
   /** How many bytes the device says that it wrote into that chain. */
   usedLength(index: number): number {
-    return this.#memory.readU32(this.#usedEntry(index) + 4);
+    return this.#view.getUint32(this.#usedEntry(index) + 4, true);
   }
 
   #usedEntry(index: number): number {
-    return this.addresses.device + USED_RING + USED_ELEM_BYTES * (index & this.#mask);
+    return this.#used + USED_RING + USED_ELEM_BYTES * (index & this.#mask);
   }
 }

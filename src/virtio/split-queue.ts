@@ -40,6 +40,9 @@ export class SplitQueue implements VirtQueue {
   #desc = 0;
   #avail = 0;
   #used = 0;
+  #descEnd = 0;
+  #availEnd = 0;
+  #usedEnd = 0;
   #enabled = false;
   #broken: string | undefined;
   #started = false;
@@ -68,6 +71,9 @@ export class SplitQueue implements VirtQueue {
     this.#desc = addresses.desc;
     this.#avail = addresses.driver;
     this.#used = addresses.device;
+    this.#descEnd = addresses.desc + descTableBytes(addresses.size);
+    this.#availEnd = addresses.driver + availRingBytes(addresses.size);
+    this.#usedEnd = addresses.device + usedRingBytes(addresses.size);
     this.#broken = whyUnusable(addresses, this.#inFlight.length, this.#memory);
     this.#enabled = true;
   }
@@ -158,9 +164,9 @@ export class SplitQueue implements VirtQueue {
 
   #touchesRing(start: number, end: number): boolean {
     return (
-      (start < this.#desc + descTableBytes(this.#size) && end > this.#desc) ||
-      (start < this.#avail + availRingBytes(this.#size) && end > this.#avail) ||
-      (start < this.#used + usedRingBytes(this.#size) && end > this.#used)
+      (start < this.#descEnd && end > this.#desc) ||
+      (start < this.#availEnd && end > this.#avail) ||
+      (start < this.#usedEnd && end > this.#used)
     );
   }
 
