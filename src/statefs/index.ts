@@ -1,6 +1,6 @@
 export { StateFsError } from './errors.ts';
 export { type FormatOptions, format } from './format.ts';
-export { KEY_ROOT } from './keys.ts';
+export { isKey, KEY_ROOT } from './keys.ts';
 export { MAX_KEY_BYTES, MAX_PAYLOAD_BYTES } from './layout.ts';
 export type { CommitMode } from './log-writer.ts';
 export { assertCommit, type Budgets, type OpenOptions, type StoreEvent } from './options.ts';

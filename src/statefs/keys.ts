@@ -42,6 +42,13 @@ export function decodeKey(bytes: Uint8Array): string | undefined {
   }
 }
 
+/** Whether `key` is one that a store would take. */
+export function isKey(key: string): boolean {
+  if (key.length > MAX_KEY_BYTES || faultOf(key) !== undefined) return false;
+  // A UTF-16 unit is at most three bytes: what fits so is not measured.
+  return key.length * 3 <= MAX_KEY_BYTES || Buffer.byteLength(key) <= MAX_KEY_BYTES;
+}
+
 /** Checks a prefix for `list`: any start of a key, the empty string included. */
 export function checkPrefix(prefix: string): void {
   assertString(prefix, 'prefix');

@@ -1,3 +1,14 @@
+export { AbiFilter, deriveFilter, FILTER_VERSION, MAX_FILTER_PATH_LENGTH, MAX_FILTER_RULES } from './abi-filter.ts';
+export { Audit, type AuditOptions, type AuditSink, type AuditStats } from './audit.ts';
+export {
+  AUDIT_FIELDS,
+  type AuditDecision,
+  type AuditEntry,
+  type AuditEvent,
+  type AuditRecord,
+  auditLine,
+} from './audit-record.ts';
+export { Authority, type Decision } from './authority.ts';
 export {
   ERROR_FIELDS,
   HEADER_FIELDS,
@@ -12,3 +23,14 @@ export {
   type StatusName,
   type WireField,
 } from './operations.ts';
+export type { Effect } from './path-rule.ts';
+export {
+  baselinePolicy,
+  checkPolicy,
+  isSubject,
+  type Policy,
+  type PolicyBudget,
+  PolicyError,
+  type PolicyPlace,
+  type PolicyRule,
+} from './policy.ts';

@@ -248,9 +248,9 @@ export const KIND_BYTES: Readonly<Record<FieldKind, number>> = {
   texts: 4,
 };
 
+export const HEADER_BYTES = 16;
 /** Offsets of the header's fields. */
 export const HEADER: Readonly<Record<(typeof HEADER_FIELDS)[number][0], number>> = headerOffsets();
-export const HEADER_BYTES = 16;
 export const NONCE_BYTES = 8;
 /** The most bytes that a frame has beside a payload: header, key, envelope, the lengths, a list of keys excepted. */
 export const FRAME_OVERHEAD_BYTES = 4096;
