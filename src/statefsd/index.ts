@@ -34,3 +34,11 @@ export {
   type PolicyPlace,
   type PolicyRule,
 } from './policy.ts';
+export {
+  loadPolicy,
+  MAX_POLICY_FILE_BYTES,
+  POLICY_FILE_VERSION,
+  type PolicyReload,
+  parsePolicy,
+  reloadPolicy,
+} from './policy-file.ts';
