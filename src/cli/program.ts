@@ -112,7 +112,7 @@ function exploreCommand(run: (name: string, flags: ExploreFlags) => Promise<void
     .addOption(new Option('--profile <name>', 'the disk').choices(Object.keys(profiles)).default('nvme-512'))
     .addOption(
       new Option('--strategy <name>', 'which images')
-        .choices(['exhaustive', 'bounded', 'random', 'prefix'])
+        .choices(['exhaustive', 'bounded', 'random', 'prefix', 'prefix-torn'])
         .default('exhaustive'),
     )
     .addOption(

@@ -11,6 +11,7 @@ import { type Checkpoint, type DiskState, NondeterminismError, type StateDelta }
 import type { History, HistoryEvent } from './history.ts';
 import type { RecoveryRun, Scenario } from './scenario.ts';
 import type { StepLog } from './steps.ts';
+import type { Linearity } from './token.ts';
 import { checkOpen, OperationLog } from './trace.ts';
 
 /** A moment in a recovery at which the power may fail again. Valid while the attempt's memory is. */
@@ -39,7 +40,7 @@ export interface AttemptSetup {
   /** Snapshots after this many choices or fewer were taken by the run before; -1: none were. */
   readonly sharedCount: number;
   readonly maxSteps: number;
-  readonly linear: boolean;
+  readonly linear: Linearity;
   readonly log: StepLog | undefined;
 }
 
@@ -218,7 +219,7 @@ export class RecoveryDisk implements BlockDevice {
   readonly features: DeviceFeatures = everyFeature;
   readonly #state: DiskState;
   readonly #attempt: Attempt;
-  readonly #linear: boolean;
+  readonly #linear: Linearity;
   readonly #log: StepLog | undefined;
   #flushCount = 0;
   #closed = false;
@@ -267,7 +268,7 @@ export class RecoveryDisk implements BlockDevice {
     checkOpen(this.#closed);
     checkRange(this, sector, sectorCount);
     this.#beforeWrite('discard', sector, sectorCount);
-    if (this.#linear) this.#state.writeZeroes(sector, sectorCount);
+    if (this.#linear !== false) this.#state.writeZeroes(sector, sectorCount);
     else this.#state.discard(sector, sectorCount);
     this.#afterWrite();
   }
@@ -292,12 +293,13 @@ export class RecoveryDisk implements BlockDevice {
   ): void {
     this.#attempt.step();
     this.#log?.operation(kind, sector, sectorCount, source);
-    if (this.#linear) this.#attempt.mayCut('before a write');
+    if (this.#linear === 'whole') this.#attempt.mayCut('before a write');
   }
 
   #afterWrite(): void {
     this.#attempt.noteWrite();
-    if (this.#linear) this.#state.settleAll();
+    if (this.#linear === 'torn') this.#attempt.mayCut('in a write');
+    if (this.#linear !== false) this.#state.settleAll();
   }
 }
 

@@ -8,7 +8,7 @@ import { describeOp, type Scenario } from './scenario.ts';
 import { CUT, runAsync, runSync, Session, type StackOptions, strictly, type Work } from './session.ts';
 import { shrink } from './shrink.ts';
 import { firstDifference, StepLog } from './steps.ts';
-import { type Strategy, type StrategyOptions, strategyOf } from './strategy.ts';
+import { linearityOf, type Strategy, type StrategyOptions, strategyOf } from './strategy.ts';
 import { encodeToken, type Level } from './token.ts';
 import type { CrashPoint } from './trace.ts';
 
@@ -110,7 +110,7 @@ class Exploration {
     this.#clock = options.clock ?? systemClock;
     this.#startMs = this.#clock.monotonicMs();
     this.#imagesByDepth = new Array<bigint>(this.#depth).fill(0n);
-    this.#session = new Session(scenario, options, options.strategy === 'prefix');
+    this.#session = new Session(scenario, options, linearityOf(options.strategy));
   }
 
   *run(): Work<ExploreResult> {

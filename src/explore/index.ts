@@ -15,4 +15,4 @@ export type { RecoveryRun, Run, Scenario } from './scenario.ts';
 export type { StackOptions } from './session.ts';
 export { describeStep, type Step } from './steps.ts';
 export type { StrategyOptions } from './strategy.ts';
-export { type Case, decodeToken, encodeToken, type Level } from './token.ts';
+export { type Case, decodeToken, encodeToken, type Level, type Linearity } from './token.ts';

@@ -89,11 +89,11 @@ function withProfile(options: StackOptions, theCase: Case): StackOptions {
 function storyOfTrace(session: Session, point: CrashPoint): string[] {
   const events = session.events.slice(0, point.eventIndex);
   const inFlight = session.events[point.eventIndex];
-  const open = session.linear ? new Set() : notDurable(events);
+  const open = session.linear === false ? notDurable(events) : new Set();
   const lines = events.map(
     (event) => `${describeEvent(session.scenario, event)}${open.has(event) ? ' (not durable yet)' : ''}`,
   );
-  if (inFlight !== undefined && inFlight.kind !== 'begin' && !session.linear) {
+  if (inFlight !== undefined && inFlight.kind !== 'begin' && session.linear !== 'whole') {
     lines.push(`${describeEvent(session.scenario, inFlight)} (in flight)`);
   }
   return lines;

@@ -1,7 +1,7 @@
 import type { HistoryEvent } from './history.ts';
 import type { Level } from './token.ts';
 
-export type StrategyName = 'exhaustive' | 'random' | 'bounded' | 'prefix';
+export type StrategyName = 'exhaustive' | 'random' | 'bounded' | 'prefix' | 'prefix-torn';
 
 /** A sector whose content was open after the cut, and what it turned out to hold. */
 export interface KeptSector {

@@ -5,7 +5,7 @@ import { Attempt, type AttemptSetup, RecoveryDisk } from './attempt.ts';
 import type { History } from './history.ts';
 import { isThenable, type Scenario } from './scenario.ts';
 import { StepLog } from './steps.ts';
-import type { Level } from './token.ts';
+import type { Level, Linearity } from './token.ts';
 import { type CrashPoint, fingerprint, RecordingDisk, RecordingRun, type TraceEvent, TracePlayer } from './trace.ts';
 
 /** Steps of work that may have to wait for a scenario; one that is synchronous never yields. */
@@ -51,13 +51,13 @@ export class Session {
   readonly scenario: Scenario;
   readonly profile: DiskProfile;
   readonly state: DiskState;
-  readonly linear: boolean;
+  readonly linear: Linearity;
   events: readonly TraceEvent[] = [];
   #fingerprint = 0;
   readonly #through: (backend: BlockDevice) => BlockDevice;
   readonly #maxSteps: number;
 
-  constructor(scenario: Scenario, options: StackOptions, linear: boolean) {
+  constructor(scenario: Scenario, options: StackOptions, linear: Linearity) {
     this.scenario = checkScenario(scenario);
     this.profile = profileOf(options.profile ?? 'nvme-512');
     this.linear = linear;

@@ -2,6 +2,7 @@ import { assertInteger, describeValue, Sfc32 } from '../core/index.ts';
 import { Bounded, DepthFirst, type Enumeration, RandomChoices } from '../faults/index.ts';
 import type { Snapshot } from './attempt.ts';
 import type { StrategyName } from './result.ts';
+import type { Linearity } from './token.ts';
 
 export interface StrategyOptions {
   /**
@@ -9,6 +10,7 @@ export interface StrategyOptions {
    * - `bounded`: at most `bound` deviations from "everything persisted" after each cut.
    * - `random`: `runs` cases drawn with `seed`.
    * - `prefix`: writes persist in order, whole; the power fails between them. What most tools do.
+   * - `prefix-torn`: the same, and of the write under way any of its sectors.
    */
   readonly strategy?: StrategyName;
   /** Of `random`. Default 1. */
@@ -33,6 +35,12 @@ export interface Strategy {
   follow(snapshots: readonly Snapshot[]): readonly Snapshot[];
 }
 
+/** How writes persist where they do so in order; false: each sector for itself, as the disk model says. */
+export function linearityOf(strategy: StrategyName | undefined): Linearity {
+  if (strategy === 'prefix') return 'whole';
+  return strategy === 'prefix-torn' ? 'torn' : false;
+}
+
 /** @throws TypeError, RangeError for options that make no strategy */
 export function strategyOf(options: StrategyOptions, crashPointCount: number): Strategy {
   const name = options.strategy ?? 'exhaustive';
@@ -43,13 +51,17 @@ export function strategyOf(options: StrategyOptions, crashPointCount: number): S
   if (name === 'prefix') {
     return { ...all, shortfall: 'prefix: only writes that persist in order', enumeration: () => new DepthFirst() };
   }
+  if (name === 'prefix-torn') {
+    const shortfall = 'prefix-torn: only writes that persist in order, the last one torn';
+    return { ...all, shortfall, enumeration: () => new DepthFirst() };
+  }
   if (name === 'bounded') {
     assertInteger(bound, 'bound');
     const shortfall = `bounded: at most ${bound} deviations after each cut`;
     return { ...all, shortfall, enumeration: () => new Bounded(bound) };
   }
   throw new RangeError(
-    `strategy: expected exhaustive, random, bounded or prefix, got ${describeValue(name satisfies never)}`,
+    `strategy: expected exhaustive, random, bounded, prefix or prefix-torn, got ${describeValue(name satisfies never)}`,
   );
 }
 

@@ -9,14 +9,22 @@ export interface Level {
   readonly cut: number;
 }
 
+/**
+ * How writes persist: each sector for itself (false), or, in a simple tool, in order: `whole`, the power failing between
+ * two writes, or `torn`, failing also within one.
+ */
+export type Linearity = false | 'whole' | 'torn';
+
+const LINEARITIES: readonly Linearity[] = [false, 'whole', 'torn'];
+
 /** All that a replay needs beside the scenario itself. */
 export interface Case {
   readonly scenario: string;
   /** Whatever the caller needs to build the same scenario and stack again. */
   readonly settings: Readonly<Record<string, string>>;
   readonly profile: string;
-  /** Found by the prefix strategy, for which writes persist in order. */
-  readonly linear: boolean;
+  /** Found by a strategy for which writes persist in order. */
+  readonly linear: Linearity;
   /** Of the recorded workload. */
   readonly fingerprint: number;
   readonly crashPoint: number;
@@ -40,7 +48,7 @@ export function encodeToken(theCase: Case): string {
     putString(out, value);
   }
   putString(out, theCase.profile);
-  putVarint(out, theCase.linear ? 1 : 0);
+  putVarint(out, LINEARITIES.indexOf(theCase.linear));
   putVarint(out, theCase.fingerprint);
   putVarint(out, theCase.crashPoint);
   putVarint(out, theCase.levels.length);
@@ -123,7 +131,7 @@ class Reader {
       settings[name] = this.#string();
     }
     const profile = this.#string();
-    const linear = this.#count(1) === 1;
+    const linear = LINEARITIES[this.#count(LINEARITIES.length - 1)] as Linearity;
     const fingerprint = this.#count(0xffff_ffff);
     const crashPoint = this.#varint();
     const levels: Level[] = [];

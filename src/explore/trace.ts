@@ -11,6 +11,7 @@ import { DeviceError } from '../core/index.ts';
 import type { DiskState } from '../faults/index.ts';
 import { History } from './history.ts';
 import type { Run } from './scenario.ts';
+import type { Linearity } from './token.ts';
 
 /** One step of a recorded workload. */
 export type TraceEvent =
@@ -160,6 +161,11 @@ export function fingerprint(events: readonly TraceEvent[], bytesOf: (version: nu
   return sum;
 }
 
+/** A simple tool knows no discard that may not have happened. */
+function certain(event: TraceEvent): TraceEvent {
+  return event.kind === 'discard' ? { ...event, kind: 'writeZeroes' } : event;
+}
+
 /** A moment in the workload at which the power may fail. */
 export interface CrashPoint {
   readonly index: number;
@@ -177,12 +183,13 @@ export interface CrashPoint {
  * every acknowledgement: both only add violations. A flush shrinks the images, and `begin` widens what is allowed. So of
  * a stretch of the first kind the end covers the rest, and there is one crash point at each end of such a stretch.
  *
- * `linear`: a write is durable at once and whole, as in simple tools; then there is a crash point before every write.
+ * `linear`: a write is durable at once, as in simple tools. Where it persists whole there is a crash point before every
+ * write, where it may tear, in every write.
  */
 export class TracePlayer {
   readonly #state: DiskState;
   readonly #events: readonly TraceEvent[];
-  readonly #linear: boolean;
+  readonly #linear: Linearity;
   #position = 0;
   #history = new History();
   #pending = true;
@@ -191,7 +198,7 @@ export class TracePlayer {
   #writeCount = 0;
   #staged = false;
 
-  constructor(state: DiskState, events: readonly TraceEvent[], linear: boolean) {
+  constructor(state: DiskState, events: readonly TraceEvent[], linear: Linearity) {
     this.#state = state;
     this.#events = events;
     this.#linear = linear;
@@ -213,13 +220,13 @@ export class TracePlayer {
    */
   #arrive(event: TraceEvent): boolean {
     const isWrite = 'sector' in event;
-    if (this.#linear) return event.kind === 'begin' || isWrite;
+    if (this.#linear === 'whole') return event.kind === 'begin' || isWrite;
     if (isWrite && !this.#staged) {
-      stage(this.#state, event);
+      stage(this.#state, this.#linear === 'torn' ? certain(event) : event);
       this.#staged = true;
       this.#pending = true;
     }
-    return event.kind === 'begin' || settles(this.#state, event);
+    return event.kind === 'begin' || (this.#linear === 'torn' ? isWrite : settles(this.#state, event));
   }
 
   #complete(event: TraceEvent): void {
@@ -228,13 +235,14 @@ export class TracePlayer {
     if ('sector' in event) this.#writeCount++;
     if ('op' in event) this.#history = this.#history.with(event);
     if (event.kind === 'acknowledge' || event.kind === 'fail') this.#pending = true;
-    if (!this.#linear) {
+    if (this.#linear === false) {
       settle(this.#state, event);
     } else if ('sector' in event) {
-      // A simple tool knows no discard that may not have happened.
-      stage(this.#state, event.kind === 'discard' ? { ...event, kind: 'writeZeroes' } : event);
+      if (this.#linear === 'whole') {
+        stage(this.#state, certain(event));
+        this.#pending = true;
+      }
       this.#state.settleAll();
-      this.#pending = true;
     }
   }
 
@@ -246,9 +254,9 @@ export class TracePlayer {
   #whereBefore(event: TraceEvent): string {
     if (event.kind === 'flush') return `before flush ${this.#flushCount + 1} completes`;
     if ('sector' in event) {
-      return this.#linear
-        ? `before write ${this.#writeCount + 1}`
-        : `before durable write ${this.#writeCount + 1} completes`;
+      const write = this.#writeCount + 1;
+      if (this.#linear === false) return `before durable write ${write} completes`;
+      return this.#linear === 'torn' ? `in write ${write}` : `before write ${write}`;
     }
     return this.#history.length === 0 ? 'before the workload' : 'between operations';
   }

@@ -172,6 +172,39 @@ describe('strategies', () => {
     expect(result).toMatchObject({ crashPoints: 3, images: 3n, recoveries: 3 });
     expect(replay(inPlace, result.violations[0]!.token).violation).toBe('torn');
   });
+  it('torn: the write under way keeps any of its sectors, what is before it all, and recovery is cut in writes too', () => {
+    const oneWrite: Scenario<string, boolean> = {
+      ...overwritten(2),
+      workload(device, run) {
+        run.begin('write');
+        device.write(0, new Uint8Array(1024).fill(1));
+        run.acknowledge('write');
+      },
+    };
+    expect(explore(oneWrite, { strategy: 'prefix', depth: 1 }).violations).toEqual([]);
+    const result = explore(oneWrite, { strategy: 'prefix-torn', depth: 1 });
+    expect(result.violations.map(({ where }) => where)).toEqual([
+      ['in write 1, write in flight'],
+      ['in write 1, write in flight'],
+    ]);
+    // Before it, in it (two sectors, each old or new), and at the end.
+    expect(result).toMatchObject({ complete: false, crashPoints: 3, images: 6n, recoveries: 6 });
+    expect(replay(oneWrite, result.violations[0]!.token).violation).toBe('torn');
+    const inRecovery: Scenario<string, boolean> = {
+      ...oneWrite,
+      workload() {},
+      recover(device, run) {
+        run.observe(oneWrite.recover(device, run) as boolean);
+        oneWrite.workload(device, run);
+        return undefined;
+      },
+    };
+    expect(explore(inRecovery, { strategy: 'prefix' }).violations).toEqual([]);
+    expect(explore(inRecovery, { strategy: 'prefix-torn' }).violations[0]?.where).toEqual([
+      'at the end',
+      'in recovery, in a write',
+    ]);
+  });
   it('random repeats with its seed', () => {
     const options = { strategy: 'random', seed: 3, runs: 50 } as const;
     expect({ ...explore(broken, options), elapsedMs: 0 }).toEqual({ ...explore(broken, options), elapsedMs: 0 });
@@ -182,6 +215,7 @@ describe('strategies', () => {
       { strategy: 'random', runs: 1000 },
       { strategy: 'bounded', bound: 100 },
       { strategy: 'prefix' },
+      { strategy: 'prefix-torn' },
       { maxRecoveries: 3 },
       { timeMs: 0 },
     ] as const) {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CodedError } from '../../src/core/index.ts';
-import { type Case, decodeToken, encodeToken, explore, replay } from '../../src/explore/index.ts';
+import { type Case, decodeToken, encodeToken, explore, type Linearity, replay } from '../../src/explore/index.ts';
 import { withoutTrailingZeros } from '../../src/explore/token.ts';
 import { register } from './model-stores.ts';
 
@@ -13,7 +13,7 @@ const aCase: fc.Arbitrary<Case> = fc.record({
   scenario: fc.string({ unit: 'grapheme' }),
   settings: fc.dictionary(fc.string(), fc.string(), { maxKeys: 5, noNullPrototype: true }),
   profile: fc.string(),
-  linear: fc.boolean(),
+  linear: fc.constantFrom<Linearity>(false, 'whole', 'torn'),
   fingerprint: fc.nat({ max: 0xffff_ffff }),
   crashPoint: fc.maxSafeNat(),
   levels: fc.array(level, { minLength: 1, maxLength: 4 }),
