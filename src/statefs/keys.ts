@@ -18,7 +18,14 @@ const DELETE = 0x7f;
  */
 export function encodeKey(key: string): Uint8Array {
   checkKey(key);
-  return encoder.encode(key);
+  const bytes = new Uint8Array(key.length);
+  for (let i = 0; i < key.length; i++) {
+    const unit = key.charCodeAt(i);
+    // Few keys come here: a call to an encoder costs more than the loop.
+    if (unit > DELETE) return encoder.encode(key);
+    bytes[i] = unit;
+  }
+  return bytes;
 }
 
 /** Checks a key, as {@link encodeKey} does. */
@@ -28,6 +35,8 @@ export function checkKey(key: string): void {
   if (key.length > MAX_KEY_BYTES) failTooLong(key.length);
   const fault = faultOf(key);
   if (fault !== undefined) fail('EINVAL', `key: expected ${KEY_ROOT}name/..., got ${JSON.stringify(key)}: ${fault}`);
+  // A UTF-16 unit is at most three bytes: what surely fits is not counted.
+  if (3 * key.length <= MAX_KEY_BYTES) return;
   const byteCount = Buffer.byteLength(key);
   if (byteCount > MAX_KEY_BYTES) failTooLong(byteCount);
 }

@@ -130,6 +130,8 @@ export class BlkSlots {
   readonly #states: Uint8Array;
   readonly #roomBytes: Float64Array;
   readonly #usedBytes: Float64Array;
+  /** What each slot's descriptors are linked for: bytes of data, below 0 where the device writes them; NaN for nothing. */
+  readonly #linkedBytes: Float64Array;
   readonly #free: number[] = [];
   #plan: SlotPlan;
   #ring: DriverRing;
@@ -152,6 +154,7 @@ export class BlkSlots {
     this.#states = new Uint8Array(slotCount);
     this.#roomBytes = new Float64Array(slotCount);
     this.#usedBytes = new Float64Array(slotCount);
+    this.#linkedBytes = new Float64Array(slotCount);
     this.#plan = planSlots(device, this.#wanted);
     this.#ring = this.#makeRing();
     this.#layOut();
@@ -215,10 +218,7 @@ export class BlkSlots {
     setU64(this.#heads, head + HEADER_SECTOR, unit);
     this.#heads.setUint8(head + SLOT_STATUS, STATUS_NONE);
     const first = slot * this.#stride;
-    const status = first + this.#stride - 1;
-    const dataBytes = givenBytes + roomBytes;
-    this.#ring.setDescriptorLink(first, DESC_F_NEXT, dataBytes > 0 ? first + 1 : status);
-    this.#linkData(first + 1, status, dataBytes, roomBytes > 0 ? DESC_F_NEXT | DESC_F_WRITE : DESC_F_NEXT);
+    if (this.#linkedBytes[slot] !== givenBytes - roomBytes) this.#link(slot, first, givenBytes, roomBytes);
     this.#states[slot] = IN_FLIGHT;
     this.#roomBytes[slot] = roomBytes + 1;
     this.inFlightCount++;
@@ -269,6 +269,15 @@ export class BlkSlots {
     return lies(`status ${status}`);
   }
 
+  /** Links header, data and status. It stays so for the next request of the slot, which often is of the same length. */
+  #link(slot: number, first: number, givenBytes: number, roomBytes: number): void {
+    const status = first + this.#stride - 1;
+    const dataBytes = givenBytes + roomBytes;
+    this.#ring.setDescriptorLink(first, DESC_F_NEXT, dataBytes > 0 ? first + 1 : status);
+    this.#linkData(first + 1, status, dataBytes, roomBytes > 0 ? DESC_F_NEXT | DESC_F_WRITE : DESC_F_NEXT);
+    this.#linkedBytes[slot] = givenBytes - roomBytes;
+  }
+
   /** Data segments of a request: as many as its length needs, the last linked to the status descriptor. */
   #linkData(first: number, status: number, dataBytes: number, flags: number): void {
     const { segmentBytes } = this.#plan;
@@ -297,6 +306,7 @@ export class BlkSlots {
     this.#nextUsed = 0;
     this.inFlightCount = 0;
     this.#states.fill(FREE);
+    this.#linkedBytes.fill(Number.NaN);
     this.#free.length = 0;
     for (let slot = slotCount - 1; slot >= 0; slot--) {
       const head = this.#headsStart + slot * SLOT_HEAD_BYTES;
