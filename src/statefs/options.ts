@@ -44,7 +44,10 @@ export interface OpenOptions {
   readonly budgets?: Partial<Budgets>;
   /** Default: the machine's. */
   readonly clock?: Clock;
-  /** Called synchronously, outside any change of state; what it throws reaches the caller of the operation. */
+  /**
+   * Called synchronously, outside any change of state. What it throws reaches the caller of the operation, and undoes
+   * nothing: a put whose `slow` event it throws at has happened.
+   */
   readonly onEvent?: (event: StoreEvent) => void;
   /**
    * Where a committed group was lost together with the keys that it wrote, any older value may be stale, and reading it
