@@ -1,4 +1,5 @@
 import type { BlockDevice } from '../blockdev/index.ts';
+import { describeValue } from '../core/index.ts';
 import type { History } from './history.ts';
 
 /** What a workload tells of its operations. An operation is known by its identity: pass the same object or string. */
@@ -57,8 +58,17 @@ export interface Scenario<Op = unknown, Observation = unknown> {
 export function describeOp<Op>(scenario: Scenario<Op, never> | Scenario<Op>, op: Op): string {
   if (scenario.describe !== undefined) return scenario.describe(op);
   if (typeof op === 'string') return op;
-  const json = JSON.stringify(op) ?? String(op);
+  const json = jsonOf(op) ?? describeValue(op);
   return json.length > 60 ? `${json.slice(0, 60)}...` : json;
+}
+
+/** Undefined for what JSON can't hold: symbols, functions, cycles. */
+function jsonOf(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value, (_key, part: unknown) => (typeof part === 'bigint' ? String(part) : part));
+  } catch {
+    return undefined;
+  }
 }
 
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
