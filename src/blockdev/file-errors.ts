@@ -9,6 +9,7 @@ const SYSTEM_ERRORS: ReadonlyMap<string, readonly [ErrorCode, string]> = new Map
   ['EEXIST', ['EINVAL', 'the file exists: open it, or pass overwrite: true to lose what it holds']],
   ['EISDIR', ['EINVAL', 'the path is a directory: name a file']],
   ['ELOOP', ['EINVAL', 'too many symbolic links: name the file itself']],
+  ['ERR_INVALID_ARG_VALUE', ['EINVAL', 'name a path without zero bytes']],
   ['ENAMETOOLONG', ['EINVAL', 'shorten the path']],
   ['EROFS', ['EROFS', 'the file system is read-only: open the image read-only, or mount it for writing']],
   ['ENOSPC', ['ENOSPC', 'free space on the file system']],

@@ -39,6 +39,7 @@ const ROWS_SHOWN = 40;
 
 export const EXIT_CLEAN = 0;
 export const EXIT_VIOLATION = 1;
+/** Or whatever else kept the command from its verdict: it must not look like one. */
 export const EXIT_MISUSE = 2;
 const EXIT_INCOMPLETE = 3;
 
@@ -185,10 +186,15 @@ function verdictOf(result: ExploreResult, output: Output): string {
 }
 
 function describeViolation(violation: Violation, name: string, output: Output): string {
-  const file = tokenPath(name) === '' ? ` --scenario ${name}` : '';
+  const file = tokenPath(name) === '' ? ` --scenario ${shellWord(name)}` : '';
   return [
     paint(output, 'red', `VIOLATION: ${violation.message}`),
     ...violation.where.map((where) => `  power cut ${where}`),
     `  replay it: npx powercut replay ${violation.token}${file}`,
   ].join('\n');
+}
+
+/** One word for a POSIX shell. */
+function shellWord(text: string): string {
+  return /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -26,7 +26,8 @@ ${Object.entries(brokenRules)
   .map(([name, { what }]) => `  ${name.padEnd(14)} ${what}`)
   .join('\n')}
 
-Exit codes: 0 no violation found, 1 violation, 2 misuse, 3 incomplete though --require-complete was given.
+Exit codes: 0 no violation found, 1 violation, 2 misuse or a scenario that can't be run,
+3 incomplete though --require-complete was given.
 
 Examples:
   powercut explore                                  boot-control, every power cut, through a virtio ring
@@ -36,7 +37,7 @@ Examples:
 `;
 
 const REPLAY_HELP = `
-Exit codes: 1 it still violates, 0 it does not, 2 misuse.
+Exit codes: 1 it still violates, 0 it does not, 2 misuse or a scenario that can't be run.
 
 Example:
   powercut replay pc1.DGJvb3QtY29udHJvbA... --json

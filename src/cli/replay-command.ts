@@ -1,5 +1,7 @@
+import { describeValue } from '../core/index.ts';
 import { decodeToken, renderStory, replayAsync, type Story } from '../explore/index.ts';
 import { assertCommit } from '../statefs/index.ts';
+import { workloads } from '../testing/index.ts';
 import { EXIT_CLEAN, EXIT_VIOLATION } from './explore-command.ts';
 import { type Output, paint } from './output.ts';
 import { loadScenario, misuse, placeOf, scenarioFailure, tokenPath } from './scenarios.ts';
@@ -15,7 +17,7 @@ export interface ReplayFlags {
 export async function runReplay(token: string, flags: ReplayFlags, output: Output): Promise<number> {
   const { scenario: name, settings } = decodeToken(token);
   const { commit = 'checksummed', through = 'direct', size, file } = settings;
-  const source = flags.scenario ?? (file === undefined ? name : fileOfToken(file, name));
+  const source = flags.scenario ?? (file === undefined ? nameOfToken(name) : fileOfToken(file, name));
   const scenario = await loadScenario(source, {
     commit: commitOf(commit),
     sizeBytes: size === undefined ? undefined : Number(size),
@@ -34,10 +36,18 @@ export async function runReplay(token: string, flags: ReplayFlags, output: Outpu
   return story.violation === undefined ? EXIT_CLEAN : EXIT_VIOLATION;
 }
 
+/** A name is no path: only what ships with powercut is found by it. */
+function nameOfToken(name: string): string {
+  if (Object.hasOwn(workloads, name)) return name;
+  throw misuse(`token: no scenario ${describeValue(name)} ships with powercut: name its file with --scenario`);
+}
+
 /** A token is text that people paste: it may name a script at or below the folder they stand in, and no other. */
 function fileOfToken(file: string, name: string): string {
   if (file !== '' && tokenPath(file) === file) return file;
-  throw misuse(`token: the scenario "${name}" is in a file outside of this folder: name it with --scenario`);
+  throw misuse(
+    `token: the scenario ${describeValue(name)} is in a file outside of this folder: name it with --scenario`,
+  );
 }
 
 function commitOf(text: string): 'ordered' | 'checksummed' {

@@ -2,7 +2,7 @@ import { existsSync, statSync } from 'node:fs';
 import { isAbsolute, relative, resolve } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
-import { CodedError, codeOf, DeviceError, describeValue, messageOf } from '../core/index.ts';
+import { CodedError, describeValue, messageOf } from '../core/index.ts';
 import type { Scenario } from '../explore/index.ts';
 import type { CommitMode } from '../statefs/index.ts';
 import { brokenRules, stateFsScenario, workloads } from '../testing/index.ts';
@@ -15,6 +15,8 @@ interface ScenarioSettings {
   readonly broken: string | undefined;
 }
 
+/** The folder of powercut's own code. */
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const SCRIPT = /\.[cm]?[jt]s$/;
 const CAPABILITIES = ['core', 'blockdev', 'envelope', 'faults', 'virtio', 'statefs', 'explore', 'testing'];
 
@@ -59,7 +61,7 @@ async function fromFile(path: string, settings: ScenarioSettings): Promise<Scena
   const file = resolve(path);
   if (!existsSync(file) || !statSync(file).isFile()) throw misuse(`scenario: there is no file ${file}`);
   const module = await importScript(file);
-  const exported = module['default'] ?? module['scenario'];
+  const exported = exportOf(module);
   const made =
     typeof exported === 'function' ? await call(exported as (options: unknown) => unknown, settings, path) : exported;
   return checkShape(made, path);
@@ -68,14 +70,21 @@ async function fromFile(path: string, settings: ScenarioSettings): Promise<Scena
 /** Loads a TypeScript or JavaScript file; it finds `powercut/...` in this very package, installed beside it or not. */
 async function importScript(file: string): Promise<Record<string, unknown>> {
   const { createJiti } = await import('jiti');
-  const root = fileURLToPath(new URL('..', import.meta.url));
-  const alias = Object.fromEntries(CAPABILITIES.map((name) => [`powercut/${name}`, resolve(root, name, 'index.js')]));
+  const alias = Object.fromEntries(CAPABILITIES.map((name) => [`powercut/${name}`, resolve(ROOT, name, 'index.js')]));
   const jiti = createJiti(import.meta.url, { alias, fsCache: false, moduleCache: false, interopDefault: false });
   try {
     return await jiti.import<Record<string, unknown>>(file);
   } catch (error) {
     throw misuse(`scenario ${file} can't be loaded: ${oneLine(messageOf(error))}`, error);
   }
+}
+
+/** The scenario, or what makes it. All that a CommonJS file exports stands under `default`. */
+function exportOf(module: Readonly<Record<string, unknown>>): unknown {
+  const { default: main, scenario } = module;
+  if (typeof main !== 'object' || main === null || 'recover' in main) return main ?? scenario;
+  const { default: inner, scenario: named } = main as Readonly<Record<string, unknown>>;
+  return inner ?? named ?? main;
 }
 
 async function call(make: (options: unknown) => unknown, settings: ScenarioSettings, path: string): Promise<unknown> {
@@ -104,24 +113,27 @@ function checkShape(value: unknown, path: string): Scenario {
 
 /**
  * What a scenario threw outside of its recovery, as one line that says where: the author needs no stack through powercut.
- * What powercut says about the scenario itself passes through.
+ * An error about the scenario or the token passes through; one of a device or a store is the scenario's doing.
  */
 export function scenarioFailure(name: string, error: unknown): unknown {
-  const isOfDevice = error instanceof DeviceError;
-  if (tokenPath(name) === undefined || (codeOf(error) === 'EINVAL' && !isOfDevice)) return error;
-  const where = placeOf(error);
-  const suffix = where === undefined ? '' : ` (${where})`;
-  return misuse(`scenario ${name}: it threw outside of its recovery: ${firstLine(messageOf(error))}${suffix}`, error);
+  const isOurs = error instanceof CodedError && error.constructor === CodedError;
+  if (tokenPath(name) === undefined || isOurs) return error;
+  return misuse(`scenario ${name}: it threw outside of its recovery: ${lineOf(error)}`, error);
 }
 
-const OWN_FOLDER = fileURLToPath(new URL('..', import.meta.url));
+/** An error in one line, with the place outside of powercut that it comes from. */
+export function lineOf(error: unknown): string {
+  const place = placeOf(error);
+  return `${firstLine(messageOf(error))}${place === undefined ? '' : ` (${place})`}`;
+}
 
 /** File and line where an error was thrown: the innermost that are not powercut's own. */
 export function placeOf(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
-  for (const [, file, line] of (error.stack ?? '').matchAll(/^\s+at .*?\(?([^()\s]+\.[cm]?[jt]s):(\d+):\d+\)?$/gm)) {
-    const path = (file as string).startsWith('file:') ? fileURLToPath(file as string) : (file as string);
-    if (isAbsolute(path) && !path.startsWith(OWN_FOLDER)) return `${relative(process.cwd(), path)}:${line}`;
+  for (const [, at, line] of String(error.stack).matchAll(/^\s+at (.*\.[cm]?[jt]s):(\d+):\d+\)?$/gm)) {
+    const file = (at as string).replace(/^.*?(?=file:\/\/|\/)/, '');
+    const path = file.startsWith('file:') ? fileURLToPath(file) : file;
+    if (isAbsolute(path) && !path.startsWith(ROOT)) return `${relative(process.cwd(), path)}:${line}`;
   }
   return undefined;
 }

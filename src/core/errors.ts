@@ -36,9 +36,13 @@ export class CodedError extends Error {
 /** An error of a block device: EIO, EROFS, EINVAL (a range outside the device), EBUSY, EPOWER, ECLOSED or ENOTSUP. */
 export class DeviceError extends CodedError {}
 
-/** The message of anything that was thrown. */
+/** The message of anything that was thrown, never empty; what has no text of its own is thrown, too. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  try {
+    return String(error instanceof Error ? error.message || error.name : error) || 'an empty message';
+  } catch {
+    return `an ${typeof error} without a text`;
+  }
 }
 
 /** The code of an error that has one: ours, or Node's system errors. */

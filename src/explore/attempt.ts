@@ -9,7 +9,7 @@ import {
 import { type Choices, CodedError, DeviceError, messageOf } from '../core/index.ts';
 import { type Checkpoint, type DiskState, NondeterminismError, type StateDelta } from '../faults/index.ts';
 import type { History, HistoryEvent } from './history.ts';
-import type { RecoveryRun, Scenario } from './scenario.ts';
+import { isThenable, type RecoveryRun, type Scenario } from './scenario.ts';
 import type { StepLog } from './steps.ts';
 import type { Linearity } from './token.ts';
 import { checkOpen, OperationLog } from './trace.ts';
@@ -120,11 +120,13 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
     const event = { kind: 'observe', observation } as const;
     // Into the log first: what was observed is what a story of the violation must show.
     this.#setup.log?.tell(event);
+    let returned: unknown;
     try {
-      this.#setup.scenario.invariant(observation, this.#history);
+      returned = this.#setup.scenario.invariant(observation, this.#history);
     } catch (error) {
       this.#violate(messageOf(error));
     }
+    if (isThenable(returned)) this.#refuseAsync(returned);
     this.#history = this.#history.with(event);
     // Nothing was changed: the next recovery would find this very disk, and observe this again.
     if (this.#changed) this.#pending = true;
@@ -191,6 +193,15 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
   #tell(event: HistoryEvent<unknown, unknown>): void {
     this.#history = this.#history.with(event);
     this.#setup.log?.tell(event);
+  }
+
+  /** A promise would be taken for consent, whatever it comes to. */
+  #refuseAsync(promise: PromiseLike<unknown>): never {
+    // It is refused as a whole: its rejection has nothing to add.
+    promise.then(undefined, () => undefined);
+    const message = 'scenario.invariant: expected it to return or throw, got a promise: make it synchronous';
+    this.misuse = new CodedError('EINVAL', message);
+    this.#end(message);
   }
 
   #violate(message: string): never {

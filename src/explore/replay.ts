@@ -55,7 +55,9 @@ export async function replayAsync<Op, Observation>(
 function* tell(scenario: Scenario, token: string, options: StackOptions): Work<Story> {
   const theCase = decodeToken(token);
   if (theCase.scenario !== scenario.name) {
-    throw misuse(`token: it is of scenario "${theCase.scenario}", not of "${scenario.name}": replay it with that one`);
+    throw misuse(
+      `token: it is of scenario ${JSON.stringify(theCase.scenario)}, not of ${JSON.stringify(scenario.name)}: replay it with that one`,
+    );
   }
   const session = new Session(scenario, withProfile(options, theCase), theCase.linear);
   yield* session.record();

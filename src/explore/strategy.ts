@@ -65,12 +65,17 @@ export function strategyOf(options: StrategyOptions, crashPointCount: number): S
   );
 }
 
+/** Crash points that are drawn one by one. */
+const MAX_DRAWS = 1 << 20;
+
 function randomStrategy(seed: number, runs: number, crashPointCount: number): Strategy {
   assertInteger(seed, 'seed');
   assertInteger(runs, 'runs', 1);
   const prng = new Sfc32(seed);
-  const runsAt = new Array<number>(crashPointCount).fill(0);
-  for (let i = 0; i < runs; i++) runsAt[prng.below(crashPointCount)]!++;
+  // However many are asked for, the drawing ends: what is past MAX_DRAWS is shared out evenly.
+  const share = Math.floor(Math.max(0, runs - MAX_DRAWS) / crashPointCount);
+  const runsAt = new Array<number>(crashPointCount).fill(share);
+  for (let left = runs - share * crashPointCount; left > 0; left--) runsAt[prng.below(crashPointCount)]!++;
   return {
     name: 'random',
     seed,

@@ -134,10 +134,14 @@ export class LogWriter {
    * Appends one operation as a group of its own.
    * @param liveKeys how many keys would be live after it; a full store keeps room to delete some of them
    * @returns where it stands
-   * @throws StateFsError ENOSPC before anything is written; EIO, after which {@link inDoubt} tells whether the store
+   * @throws StateFsError ENOSPC or EROFS before anything is written; EIO, after which {@link inDoubt} tells whether the store
    *   may go on; whatever `beforeCommit` throws
    */
   append(operation: Append, liveKeys: number): IndexEntry {
+    // Beyond, the number in the frame would not read back. Only a crafted image comes here.
+    if (this.#sequence >= Number.MAX_SAFE_INTEGER) {
+      fail('EROFS', 'the store has used up its 2^53 sequence numbers: copy its keys to a new one');
+    }
     const plan = this.#plan(operation, liveKeys);
     this.#openLife();
     this.#advanceFrontier(plan.endSector);

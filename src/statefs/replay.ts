@@ -85,6 +85,8 @@ interface Group {
   commit: CommitRecord | undefined;
   /** First sector after what was read of it. */
   end: number;
+  /** Sectors that its first frame says were issued with it: its own, commit and all. 0 where that frame is lost. */
+  windowSectors: number;
 }
 
 /** Sectors at the start of a search that are read one by one, so that a torn tail is read no further than needed. */
@@ -341,6 +343,7 @@ class Replay {
       operations: [],
       commit: undefined,
       end: this.#at,
+      windowSectors: 0,
     };
     if (this.#at < this.#frontier) group.proof = 'durable';
     this.#readTemps(group);
@@ -362,6 +365,7 @@ class Replay {
         if (header.sequence <= this.#lastSequence || !this.#isEpochRight(sector, header.epoch)) break;
         group.sequence = header.sequence;
         group.epoch = header.epoch;
+        group.windowSectors = header.windowSectors;
         this.#prove(header.durableSequence);
       } else if (header.sequence !== group.sequence || header.epoch !== group.epoch) break;
       group.temp = 'broken';
@@ -444,7 +448,10 @@ class Replay {
       evidence = this.#searchProof(group, from);
       if (group.proof === 'none') return;
     }
+    const ownEnd = Math.max(group.sector + group.windowSectors, group.end + 1);
     this.#searchResume(group, from, evidence);
+    // It takes effect, so that nothing else would tell of further groups lost behind it: they are looked at by themselves.
+    if (group.temp === 'whole' && group.commit === undefined) group.end = Math.min(group.end, ownEnd);
   }
 
   /** @returns the sector of the frame that proves the group durable */

@@ -290,18 +290,20 @@ export class StateFs {
     onEvent({ type: 'replayed', keys: this.#index.size, lastSequence, damage: damage.length });
   }
 
-  #put(operation: string, key: string, payload: Uint8Array, options: PutOptions, durable: boolean): void {
+  #put(operation: string, key: string, given: Uint8Array, options: PutOptions, durable: boolean): void {
     const startMs = this.#begin();
     this.#checkChangeable();
     const keyBytes = encodeKey(key);
-    assertBytes(payload, 'payload');
+    assertBytes(given, 'payload');
     const { budgets, clock } = this.#options;
-    if (payload.length > budgets.payloadBytes) {
+    if (given.length > budgets.payloadBytes) {
       fail(
         'E2BIG',
-        `payload: expected at most ${budgets.payloadBytes} bytes, got ${payload.length}: raise the budget or split it`,
+        `payload: expected at most ${budgets.payloadBytes} bytes, got ${given.length}: raise the budget or split it`,
       );
     }
+    // Another thread may write to shared memory between the digest and the disk: the value would not verify any more.
+    const payload = given.buffer instanceof SharedArrayBuffer ? new Uint8Array(given) : given;
     const commit = options.commit ?? this.#options.commit;
     assertCommit(commit);
     const beforeCommit = this.#deadline(operation, startMs, options.deadlineMs);

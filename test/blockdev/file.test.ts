@@ -438,3 +438,8 @@ test('close reports what the system says, once', () => {
   expect(refusal(() => device.close()).code).toBe('EIO');
   device.close();
 });
+
+test('a path with a zero byte is EINVAL: the disk is not to blame', () => {
+  expect(refusal(() => FileDevice.open('a\0b')).code).toBe('EINVAL');
+  expect(refusal(() => FileDevice.create('a\0b', { sectorCount: 8 })).code).toBe('EINVAL');
+});

@@ -1,7 +1,8 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { encodeToken } from '../../src/explore/index.ts';
 import { run, runAt } from './helpers.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'powercut-cli-'));
@@ -372,6 +373,69 @@ describe('misuse', () => {
     const { code, err } = await run('replay', token, '--scenario', path);
     expect(err).toMatch(/^powercut: scenario .*changed.*\n$/);
     expect(code).toBe(2);
+  });
+
+  const parts = 'name: "x", disk: { sectorCount: 8 }, format() {}, workload() {}, invariant() {}, recover: () => 1';
+  it.each([
+    ['an asynchronous invariant', `{ ${parts}, async invariant() {} }`, /invariant.*synchronous/],
+    ['a device error of its own', `{ ${parts}, workload: (d) => d.read(9, new Uint8Array(512)) }`, /range.*\.ts:1\)/],
+    ['what has no text thrown', `{ ${parts}, workload() { throw Object.create(null) } }`, /without a text/],
+  ])('a scenario with %s: one line that names the scenario, and 2', async (name, text, message) => {
+    const { code, err } = await run('explore', file(`${name.replaceAll(' ', '-')}.ts`, `export default ${text};`));
+    expect(err).toMatch(message);
+    expect(err).toMatch(/scenario/);
+    expect(err.trim().split('\n').length).toBe(1);
+    expect(code).toBe(2);
+  });
+
+  it('takes a scenario of a CommonJS file, under each name', async () => {
+    for (const [name, to] of Object.entries({
+      whole: 'module.exports',
+      named: 'exports.scenario',
+      main: 'exports.default',
+    })) {
+      expect((await run('explore', file(`${name}.cjs`, `${to} = { ${parts} };`))).code, name).toBe(0);
+    }
+  });
+
+  it('names operations that JSON does not hold', async () => {
+    const text = `const loop = {}; loop.loop = loop;
+      export default { ${parts}, workload(disk, run) { for (const op of [5n, loop, Symbol('s')]) { run.begin(op); run.acknowledge(op); } } };`;
+    expect(await run('explore', file('operations.ts', text))).toMatchObject({ code: 0, err: '' });
+  });
+
+  it('runs no script for the name in a token', async () => {
+    const mark = join(folder, 'mark');
+    const path = file(
+      'evil.mjs',
+      `import { writeFileSync } from 'node:fs'; writeFileSync(${JSON.stringify(mark)}, '');`,
+    );
+    const levels = [{ choices: [], cut: -1 }];
+    const rest = { settings: {}, profile: 'nvme-512', linear: false as const, fingerprint: 0, crashPoint: 0, levels };
+    const { code, err } = await run('replay', encodeToken({ scenario: path, ...rest }));
+    expect(code).toBe(2);
+    expect(err).toMatch(/--scenario/);
+    expect(existsSync(mark)).toBe(false);
+  });
+
+  it('says in one line which scenario failed in a replay, and prints a path as one word', async () => {
+    const path = file('with space.ts', BROKEN);
+    const { out } = await run('explore', path);
+    expect(out).toContain(` --scenario '${path}'`);
+    const token = /replay (pc1\S+)/.exec(out)?.[1] as string;
+    const broken = file(
+      'throws.ts',
+      BROKEN.replace('format: (disk) =>', 'format: () => { throw new Error("no") }, other: (disk) =>'),
+    );
+    const { code, err } = await run('replay', token, '--scenario', broken);
+    expect(code).toBe(2);
+    expect(err).toMatch(/^powercut: scenario .*throws\.ts: .*no/);
+  });
+
+  it('draws any number of random runs at once', async () => {
+    const most = String(Number.MAX_SAFE_INTEGER);
+    const { code } = await run('explore', '--strategy', 'random', '--runs', most, '--max-recoveries', '3');
+    expect(code).toBe(0);
   });
 
   it('asks for the file of a token of a scenario file', async () => {

@@ -32,6 +32,11 @@ describe('errors', () => {
       'null',
       '3',
     ]);
+    expect([messageOf(new RangeError()), messageOf(''), messageOf(Object.create(null))]).toEqual([
+      'RangeError',
+      'an empty message',
+      'an object without a text',
+    ]);
   });
 });
 

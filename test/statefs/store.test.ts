@@ -417,3 +417,15 @@ describe('read-only and closed', () => {
     }
   });
 });
+
+describe('a payload in shared memory', () => {
+  it.each([10, 5000])('is the one of the call, whatever another thread writes meanwhile: %i bytes', (length) => {
+    const device = new FailingDevice(formatted());
+    const store = open(device);
+    const shared = new Uint8Array(new SharedArrayBuffer(length)).fill(1);
+    device.before = () => void shared.fill(2);
+    store.putAtomic('/state/a', shared);
+    device.before = () => {};
+    expect(store.get('/state/a')).toEqual(new Uint8Array(length).fill(1));
+  });
+});
