@@ -5,7 +5,10 @@ import {
   BLK_F_CONFIG_WCE,
   BLK_F_DISCARD,
   BLK_F_FLUSH,
+  BLK_F_LIFETIME,
+  BLK_F_MQ,
   BLK_F_RO,
+  BLK_F_SECURE_ERASE,
   BLK_F_SEG_MAX,
   BLK_F_SIZE_MAX,
   BLK_F_TOPOLOGY,
@@ -14,13 +17,15 @@ import {
   CONFIG_BYTES,
   UNIT_BYTES,
 } from './blk-layout.ts';
-import { F_VERSION_1, type FeatureWords, hasFeature, setFeature } from './features.ts';
+import { F_IN_ORDER, F_VERSION_1, type FeatureWords, hasFeature, RING_FEATURES, setFeature } from './features.ts';
 import { QUEUE_SIZE_LIMIT } from './split-layout.ts';
 
 /** What a device tells of itself. It is advice for honest drivers; what protects the device is checked elsewhere. */
 export interface BlkLimits {
-  /** Most entries of the queue: a power of two up to 32768. Default 128. */
+  /** Most entries of a queue: a power of two up to 32768. Default 128. */
   readonly queueSizeMax?: number;
+  /** How many queues there are; above 1, MQ is offered. Default 1, at most 256. */
+  readonly queueCount?: number;
   /** SIZE_MAX: most bytes in one data segment. Default 1 MiB. */
   readonly sizeMaxBytes?: number;
   /** SEG_MAX: most data segments in a request. Default `queueSizeMax - 2`, at least 1. */
@@ -42,11 +47,13 @@ export function resolveLimits(limits: BlkLimits): Required<BlkLimits> {
   assertPowerOfTwo(queueSizeMax, 'queueSizeMax', 1, QUEUE_SIZE_LIMIT);
   const resolved = {
     queueSizeMax,
+    queueCount: limits.queueCount ?? 1,
     sizeMaxBytes: limits.sizeMaxBytes ?? 1 << 20,
     segMax: limits.segMax ?? Math.max(1, queueSizeMax - 2),
     rangeUnitsMax: limits.rangeUnitsMax ?? 1 << 22,
     rangeCountMax: limits.rangeCountMax ?? 16,
   };
+  assertInteger(resolved.queueCount, 'queueCount', 1, 256);
   assertInteger(resolved.sizeMaxBytes, 'sizeMaxBytes', 1, 0xffff_ffff);
   assertInteger(resolved.segMax, 'segMax', 1, 0xffff_ffff);
   // A multiple of every sector size, so that a range of this length is aligned; never 0 (a guest was once made to
@@ -56,12 +63,22 @@ export function resolveLimits(limits: BlkLimits): Required<BlkLimits> {
   return resolved;
 }
 
+/** What decides on the offer beside the backend. */
+export interface OfferTerms {
+  readonly withhold: readonly number[];
+  readonly queueCount: number;
+  /** Requests may complete in another order than they came in. */
+  readonly reorders: boolean;
+  readonly secureErase: boolean;
+  readonly lifetime: boolean;
+}
+
 /** Sets in `offered` what a device over this backend can keep the promise of. */
-export function offerFeatures(offered: FeatureWords, backend: BlockDevice, withheld: readonly number[]): void {
+export function offerFeatures(offered: FeatureWords, backend: BlockDevice, terms: OfferTerms): void {
   const { flush, writeCache, discard, writeZeroes } = backend.features;
   offered.fill(0);
   const offer = (bit: number, can: boolean): void => {
-    if (can && !withheld.includes(bit)) setFeature(offered, bit);
+    if (can && !terms.withhold.includes(bit)) setFeature(offered, bit);
   };
   setFeature(offered, F_VERSION_1);
   offer(BLK_F_SIZE_MAX, true);
@@ -75,6 +92,10 @@ export function offerFeatures(offered: FeatureWords, backend: BlockDevice, withh
   offer(BLK_F_CONFIG_WCE, hasFeature(offered, BLK_F_FLUSH));
   offer(BLK_F_DISCARD, discard && !backend.readOnly);
   offer(BLK_F_WRITE_ZEROES, writeZeroes && !backend.readOnly);
+  offer(BLK_F_SECURE_ERASE, terms.secureErase && writeZeroes && !backend.readOnly);
+  offer(BLK_F_LIFETIME, terms.lifetime);
+  offer(BLK_F_MQ, terms.queueCount > 1);
+  for (const bit of RING_FEATURES) offer(bit, bit !== F_IN_ORDER || !terms.reorders);
 }
 
 /** The device's configuration space (5.2.4): bytes, read by the driver in pieces. */
@@ -86,7 +107,6 @@ export class BlkConfigSpace {
   describe(backend: BlockDevice, offered: FeatureWords, limits: Required<BlkLimits>): void {
     const view = this.#view;
     this.#bytes.fill(0);
-    this.describeCapacity(backend);
     const put = (bit: number, offset: number, value: number): void => {
       if (hasFeature(offered, bit)) view.setUint32(offset, value, true);
     };
@@ -98,14 +118,19 @@ export class BlkConfigSpace {
     put(BLK_F_DISCARD, CONFIG.discardSectorAlignment, backend.sectorBytes / UNIT_BYTES);
     put(BLK_F_WRITE_ZEROES, CONFIG.maxWriteZeroesSectors, limits.rangeUnitsMax);
     put(BLK_F_WRITE_ZEROES, CONFIG.maxWriteZeroesSeg, limits.rangeCountMax);
+    put(BLK_F_SECURE_ERASE, CONFIG.maxSecureEraseSectors, limits.rangeUnitsMax);
+    put(BLK_F_SECURE_ERASE, CONFIG.maxSecureEraseSeg, limits.rangeCountMax);
+    put(BLK_F_SECURE_ERASE, CONFIG.secureEraseSectorAlignment, backend.sectorBytes / UNIT_BYTES);
+    if (hasFeature(offered, BLK_F_MQ)) view.setUint16(CONFIG.numQueues, limits.queueCount, true);
     if (hasFeature(offered, BLK_F_TOPOLOGY)) this.#describeTopology(backend);
-    // 5.2.6.2: set where a write zeroes may deallocate.
-    if (hasFeature(offered, BLK_F_WRITE_ZEROES) && backend.features.discard)
-      view.setUint8(CONFIG.writeZeroesMayUnmap, 1);
+    this.describeChanging(backend, offered);
   }
 
-  describeCapacity(backend: BlockDevice): void {
+  /** What may change while a driver is at work: the capacity, and whether a write zeroes may deallocate (5.2.6.2). */
+  describeChanging(backend: BlockDevice, offered: FeatureWords): void {
     setU64(this.#view, CONFIG.capacity, capacityUnits(backend));
+    const mayUnmap = hasFeature(offered, BLK_F_WRITE_ZEROES) && backend.features.discard;
+    this.#view.setUint8(CONFIG.writeZeroesMayUnmap, mayUnmap ? 1 : 0);
   }
 
   get writeback(): boolean {

@@ -1,11 +1,21 @@
 import type { BlockDevice } from '../blockdev/index.ts';
 import { assertString, type Choices, DeviceError } from '../core/index.ts';
-import { BlkConfigSpace, type BlkLimits, capacityUnits, offerFeatures, resolveLimits } from './blk-config.ts';
+import {
+  BlkConfigSpace,
+  type BlkLimits,
+  capacityUnits,
+  type OfferTerms,
+  offerFeatures,
+  resolveLimits,
+} from './blk-config.ts';
 import {
   BLK_DEVICE_ID,
   BLK_F_CONFIG_WCE,
   BLK_F_DISCARD,
   BLK_F_FLUSH,
+  BLK_F_LIFETIME,
+  BLK_F_MQ,
+  BLK_F_SECURE_ERASE,
   BLK_F_WRITE_ZEROES,
   BLK_S_IOERR,
   BLK_S_OK,
@@ -13,18 +23,23 @@ import {
   BLK_T_DISCARD,
   BLK_T_FLUSH,
   BLK_T_GET_ID,
+  BLK_T_GET_LIFETIME,
   BLK_T_IN,
   BLK_T_OUT,
+  BLK_T_SECURE_ERASE,
   BLK_T_WRITE_ZEROES,
   CONFIG,
   ID_BYTES,
+  LIFETIME_BYTES,
   RANGE_F_UNMAP,
   UNIT_BYTES,
 } from './blk-layout.ts';
+import { type BlkLifetime, encodeLifetime } from './blk-lifetime.ts';
 import { RangeList, type RangeRules } from './blk-ranges.ts';
 import { BlkRequest } from './blk-request.ts';
 import { SectorMover } from './blk-transfer.ts';
-import { DescriptorChain, type VirtQueue } from './chain.ts';
+import { DescriptorChain } from './chain.ts';
+import type { VirtQueue } from './device-queue.ts';
 import { type FeatureWords, featureWords, hasFeature } from './features.ts';
 import type { GuestMemory } from './memory.ts';
 import type { DeviceModel } from './model.ts';
@@ -38,10 +53,17 @@ export interface BlkDeviceOptions extends BlkLimits {
   /** Whether the cache starts out as a write-back one. Default: as the backend has one. */
   readonly writeback?: boolean;
   /**
-   * Picks which of the requests in flight is carried out and completed next, as `virtio completion order`.
-   * Without it: in the order in which they were made available.
+   * Picks which of the requests in flight is carried out and completed next, as `virtio completion order`; IN_ORDER is
+   * not offered then. Without it: in the order in which they were made available.
    */
   readonly choices?: Choices;
+  /**
+   * Whether SECURE_ERASE is offered: to be set where zeros that were written and flushed leave nothing of what was there
+   * before, as on our own disks. Default false.
+   */
+  readonly secureErase?: boolean;
+  /** How worn the medium is, asked at each GET_LIFETIME; without it LIFETIME is not offered (virtio 5.2.6.2). */
+  readonly lifetime?: () => BlkLifetime;
 }
 
 const UNMAP = { unmap: true };
@@ -59,7 +81,8 @@ export class BlkDevice implements DeviceModel {
   readonly offered: FeatureWords = featureWords();
   readonly #memory: GuestMemory;
   readonly #limits: Required<BlkLimits>;
-  readonly #withheld: readonly number[];
+  readonly #terms: OfferTerms;
+  readonly #lifetime: (() => BlkLifetime) | undefined;
   readonly #writeback: boolean | undefined;
   readonly #choices: Choices | undefined;
   readonly #config = new BlkConfigSpace();
@@ -68,6 +91,7 @@ export class BlkDevice implements DeviceModel {
   readonly #mover = new SectorMover();
   readonly #ranges: RangeList;
   readonly #negotiated: FeatureWords = featureWords();
+  #isNegotiated = false;
   /** Chains held at once: one, unless completion is out of order. */
   readonly #held: DescriptorChain[] = [];
   #backend: BlockDevice;
@@ -79,12 +103,19 @@ export class BlkDevice implements DeviceModel {
   constructor(backend: BlockDevice, memory: GuestMemory, options: BlkDeviceOptions = {}) {
     this.#memory = memory;
     this.#limits = resolveLimits(options);
-    this.#withheld = options.withhold ?? [];
+    this.#lifetime = options.lifetime;
+    this.#terms = {
+      withhold: options.withhold ?? [],
+      queueCount: this.#limits.queueCount,
+      reorders: options.choices !== undefined,
+      secureErase: options.secureErase === true,
+      lifetime: options.lifetime !== undefined,
+    };
     this.#writeback = options.writeback;
     this.#choices = options.choices;
     this.#id = encodeId(options.id ?? 'powercut');
     this.#ranges = new RangeList(this.#limits.rangeCountMax);
-    this.queueSizesMax = [this.#limits.queueSizeMax];
+    this.queueSizesMax = Array.from({ length: this.#limits.queueCount }, () => this.#limits.queueSizeMax);
     this.#backend = backend;
     this.attach(backend);
   }
@@ -92,14 +123,19 @@ export class BlkDevice implements DeviceModel {
   /** Puts another disk behind the device. For a device that is off or reset: a driver at work would not notice. */
   attach(backend: BlockDevice): void {
     this.#backend = backend;
-    offerFeatures(this.offered, backend, this.#withheld);
+    offerFeatures(this.offered, backend, this.#terms);
     this.#config.describe(backend, this.offered, this.#limits);
     this.reset();
   }
 
-  /** The backend's size changed: tells the driver (5.2.6.2). */
-  capacityChanged(): void {
-    this.#config.describeCapacity(this.#backend);
+  /** 5.2.2: without MQ there is one queue. */
+  get queueCount(): number {
+    return this.#isNegotiated && !this.#has(BLK_F_MQ) ? 1 : this.queueSizesMax.length;
+  }
+
+  /** The backend's size, or whether it can deallocate, changed: tells the driver (5.2.6.2). */
+  backendChanged(): void {
+    this.#config.describeChanging(this.#backend, this.offered);
     this.#onConfigChange();
   }
 
@@ -114,6 +150,7 @@ export class BlkDevice implements DeviceModel {
 
   negotiated(features: FeatureWords): void {
     this.#negotiated.set(features);
+    this.#isNegotiated = true;
     // 5.2.5.2: a driver that can't flush gets no write-back cache.
     if (!this.#has(BLK_F_FLUSH)) this.#config.writeback = false;
     this.#chooseWriteMode();
@@ -121,6 +158,7 @@ export class BlkDevice implements DeviceModel {
 
   reset(): void {
     this.#negotiated.fill(0);
+    this.#isNegotiated = false;
     const offersWce = hasFeature(this.offered, BLK_F_CONFIG_WCE);
     this.#config.writeback = offersWce && (this.#writeback ?? this.#backend.features.writeCache);
     this.#chooseWriteMode();
@@ -157,7 +195,8 @@ export class BlkDevice implements DeviceModel {
     for (let left = count; left > 0; left--) {
       const pick = left > 1 ? choices.choose(left, 'virtio completion order') : 0;
       const chain = held[pick]!;
-      this.#serve(chain, queue);
+      // Reset while another of them was served, the queue has nothing to be carried out any more (2.6.1).
+      if (queue.owns(chain)) this.#serve(chain, queue);
       // The others keep their order; the object goes behind them for the next batch.
       held.copyWithin(pick, pick + 1, left);
       held[left - 1] = chain;
@@ -184,7 +223,8 @@ export class BlkDevice implements DeviceModel {
   /** @returns how many writable bytes, from the first on, are written: what lies before the status counts or hides it */
   #answer(chain: DescriptorChain, request: BlkRequest): number {
     const status = chain.faulty ? BLK_S_IOERR : this.#execute(chain, request);
-    const fillsRoom = request.type === BLK_T_IN || request.type === BLK_T_GET_ID;
+    const { type } = request;
+    const fillsRoom = type === BLK_T_IN || type === BLK_T_GET_ID || type === BLK_T_GET_LIFETIME;
     const dataBytes = status === BLK_S_OK && fillsRoom ? request.roomBytes : 0;
     if (!this.#memory.writeU8(request.statusAddress, status)) return dataBytes;
     return dataBytes === request.roomBytes ? dataBytes + 1 : dataBytes;
@@ -213,6 +253,10 @@ export class BlkDevice implements DeviceModel {
         return this.#discard(chain, request);
       case BLK_T_WRITE_ZEROES:
         return this.#writeZeroes(chain, request);
+      case BLK_T_SECURE_ERASE:
+        return this.#secureErase(chain, request);
+      case BLK_T_GET_LIFETIME:
+        return this.#getLifetime(chain, request);
       case -1:
         return BLK_S_IOERR;
       default:
@@ -274,6 +318,24 @@ export class BlkDevice implements DeviceModel {
     // Zeros have no FUA in the backend's contract.
     if ((this.#throughFua || this.#throughFlush) && this.#backend.features.flush) this.#backend.flush();
     return BLK_S_OK;
+  }
+
+  /** Zeros over what was there, durable before the status: the old content is in no cache and on no medium then. */
+  #secureErase(chain: DescriptorChain, request: BlkRequest): number {
+    const status = this.#parseRanges(chain, request, BLK_F_SECURE_ERASE, 0);
+    if (status !== BLK_S_OK) return status;
+    const unitsPerSector = this.#backend.sectorBytes / UNIT_BYTES;
+    for (let i = 0; i < this.#ranges.count; i++) {
+      this.#backend.writeZeroes(this.#ranges.unit(i) / unitsPerSector, this.#ranges.unitCount(i) / unitsPerSector);
+    }
+    if (this.#backend.features.flush) this.#backend.flush();
+    return BLK_S_OK;
+  }
+
+  #getLifetime(chain: DescriptorChain, request: BlkRequest): number {
+    if (!this.#has(BLK_F_LIFETIME) || this.#lifetime === undefined) return BLK_S_UNSUPP;
+    if (request.roomBytes !== LIFETIME_BYTES) return BLK_S_IOERR;
+    return statusOf(chain.writable.write(encodeLifetime(this.#lifetime())));
   }
 
   #parseRanges(chain: DescriptorChain, request: BlkRequest, feature: number, knownFlags: number): number {

@@ -14,16 +14,21 @@ export const BLK_F_BLK_SIZE = 6;
 export const BLK_F_FLUSH = 9;
 export const BLK_F_TOPOLOGY = 10;
 export const BLK_F_CONFIG_WCE = 11;
+export const BLK_F_MQ = 12;
 export const BLK_F_DISCARD = 13;
 export const BLK_F_WRITE_ZEROES = 14;
+export const BLK_F_LIFETIME = 15;
+export const BLK_F_SECURE_ERASE = 16;
 
 /** Types of a request (5.2.6). */
 export const BLK_T_IN = 0;
 export const BLK_T_OUT = 1;
 export const BLK_T_FLUSH = 4;
 export const BLK_T_GET_ID = 8;
+export const BLK_T_GET_LIFETIME = 10;
 export const BLK_T_DISCARD = 11;
 export const BLK_T_WRITE_ZEROES = 13;
+export const BLK_T_SECURE_ERASE = 14;
 
 /** The status byte, last in the request (5.2.6). */
 export const BLK_S_OK = 0;
@@ -38,6 +43,12 @@ export const HEADER_SECTOR = 8;
 
 /** The string of GET_ID: ASCII, padded with NUL, not terminated where it fills the field (5.2.6). */
 export const ID_BYTES = 20;
+
+/** struct virtio_blk_lifetime: le16 pre_eol_info, le16 device_lifetime_est_typ_a, le16 the same for b (5.2.6). */
+export const LIFETIME_BYTES = 6;
+/** The largest values that are not reserved (5.2.6). */
+export const PRE_EOL_MAX = 3;
+export const WEAR_MAX = 11;
 
 /** struct virtio_blk_discard_write_zeroes: le64 sector, le32 num_sectors, le32 flags (5.2.6). */
 export const RANGE_BYTES = 16;
@@ -65,7 +76,10 @@ type ConfigField =
   | 'maxWriteZeroesSectors'
   | 'maxWriteZeroesSeg'
   | 'writeZeroesMayUnmap'
-  | 'unused1';
+  | 'unused1'
+  | 'maxSecureEraseSectors'
+  | 'maxSecureEraseSeg'
+  | 'secureEraseSectorAlignment';
 
 /** struct virtio_blk_config, field by field with its size in bytes, up to what our features need (5.2.4). */
 const CONFIG_FIELDS: readonly (readonly [ConfigField, number])[] = [
@@ -88,6 +102,9 @@ const CONFIG_FIELDS: readonly (readonly [ConfigField, number])[] = [
   ['maxWriteZeroesSeg', 4],
   ['writeZeroesMayUnmap', 1],
   ['unused1', 3],
+  ['maxSecureEraseSectors', 4],
+  ['maxSecureEraseSeg', 4],
+  ['secureEraseSectorAlignment', 4],
 ];
 
 function offsetsOf(fields: typeof CONFIG_FIELDS): Record<ConfigField, number> {

@@ -130,10 +130,15 @@ export class SegmentStream {
 
 /** A request as a queue hands it out. Reusable: a queue fills it in, over and over, and allocates nothing. */
 export class DescriptorChain {
-  /** What the queue gets back when the request is done: of a split queue, the index of the first descriptor. */
+  /**
+   * What the queue gets back when the request is done: of a split queue the index of the first descriptor, of a packed
+   * one the buffer id.
+   */
   id = 0;
   /** Which life of the queue the chain is from; the queue's own business. */
   generation = 0;
+  /** Entries of the ring that it took up; the queue's own business. */
+  entryCount = 0;
   /** Whether a descriptor cannot be served as it stands: outside memory, in the ring's own memory, out of order. */
   faulty = false;
   /** What the driver wrote: the device may only read it. */
@@ -149,28 +154,9 @@ export class DescriptorChain {
   clear(id: number, generation: number): void {
     this.id = id;
     this.generation = generation;
+    this.entryCount = 0;
     this.faulty = false;
     this.readable.clear();
     this.writable.clear();
   }
-}
-
-/**
- * The device's side of a virtqueue, of whatever format. A device model needs nothing else, so packed rings, indirect
- * descriptors or event indices change nothing in it.
- */
-export interface VirtQueue {
-  /** Entries of the queue as the driver set it up: no more than this many requests are ever in flight. */
-  readonly size: number;
-  /** Why the ring can't be gone on with, or undefined. Only a reset mends it. */
-  readonly broken: string | undefined;
-  /** Takes the next available request. False: there is none, or the ring is broken. */
-  pop(chain: DescriptorChain): boolean;
-  /**
-   * Gives a request back as used.
-   * @param writtenBytes how much of the writable stream, from its start on, was surely written
-   */
-  push(chain: DescriptorChain, writtenBytes: number): void;
-  /** Whether the driver wants to hear of what was pushed since it was asked last. */
-  shouldNotify(): boolean;
 }

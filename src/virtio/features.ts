@@ -15,7 +15,11 @@ export const F_EVENT_IDX = 29;
 export const F_VERSION_1 = 32;
 export const F_RING_PACKED = 34;
 export const F_IN_ORDER = 35;
+export const F_NOTIFICATION_DATA = 38;
 export const F_RING_RESET = 40;
+
+/** What a queue can do, whatever the device and the transport: what VirtQueue hides from a device model. */
+export const RING_FEATURES: readonly number[] = [F_INDIRECT_DESC, F_EVENT_IDX, F_RING_PACKED, F_IN_ORDER];
 
 /** A set with exactly these bits. */
 export function featureWords(bits: Iterable<number> = []): FeatureWords {
@@ -31,10 +35,4 @@ export function setFeature(words: FeatureWords, bit: number): void {
 
 export function hasFeature(words: FeatureWords, bit: number): boolean {
   return ((words[bit >>> 5] ?? 0) & (1 << (bit & 31))) !== 0;
-}
-
-/** Whether every bit of `part` is in `whole` (virtio 2.2.2: all else is refused). */
-export function isFeatureSubset(part: FeatureWords, whole: FeatureWords): boolean {
-  for (let i = 0; i < WORD_COUNT; i++) if ((part[i]! & ~whole[i]!) !== 0) return false;
-  return true;
 }

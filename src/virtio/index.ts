@@ -8,7 +8,10 @@ export {
   BLK_F_CONFIG_WCE,
   BLK_F_DISCARD,
   BLK_F_FLUSH,
+  BLK_F_LIFETIME,
+  BLK_F_MQ,
   BLK_F_RO,
+  BLK_F_SECURE_ERASE,
   BLK_F_SEG_MAX,
   BLK_F_SIZE_MAX,
   BLK_F_TOPOLOGY,
@@ -19,19 +22,24 @@ export {
   BLK_T_DISCARD,
   BLK_T_FLUSH,
   BLK_T_GET_ID,
+  BLK_T_GET_LIFETIME,
   BLK_T_IN,
   BLK_T_OUT,
+  BLK_T_SECURE_ERASE,
   BLK_T_WRITE_ZEROES,
   CONFIG,
   CONFIG_BYTES,
 } from './blk-layout.ts';
+export type { BlkLifetime } from './blk-lifetime.ts';
 export { type DriverMemory, driverMemoryBytes } from './blk-slots.ts';
-export { DescriptorChain, type SegmentStream, type VirtQueue } from './chain.ts';
+export { DescriptorChain, type SegmentStream } from './chain.ts';
+export { type DeviceQueue, type QueuePosition, type RingOptions, ringOptions, type VirtQueue } from './device-queue.ts';
 export { type DescriptorFields, DriverRing } from './driver-ring.ts';
 export {
   F_EVENT_IDX,
   F_IN_ORDER,
   F_INDIRECT_DESC,
+  F_NOTIFICATION_DATA,
   F_RING_PACKED,
   F_RING_RESET,
   F_VERSION_1,
@@ -39,7 +47,7 @@ export {
   featureWords,
   hasFeature,
 } from './features.ts';
-export { FlatMemory, type GuestMemory } from './memory.ts';
+export { FlatMemory, type FlatMemoryOptions, type GuestMemory } from './memory.ts';
 export { type MmioOptions, MmioTransport } from './mmio.ts';
 export {
   INTERRUPT_CONFIG,
@@ -78,6 +86,9 @@ export {
   REG_VERSION,
 } from './mmio-layout.ts';
 export type { DeviceModel, RegisterBus } from './model.ts';
+export { PackedQueue } from './packed-queue.ts';
+export { QueueFormats } from './queue-format.ts';
+export { type MemoryRegion, RegionMemory } from './region-memory.ts';
 export {
   DESC_BYTES,
   DESC_F_INDIRECT,

@@ -7,9 +7,15 @@ const WORD = 0x1_0000_0000;
  * addresses come from a driver that is not trusted, so a bad one is a value to handle and never an exception.
  *
  * An address is a safe integer, or -1 for what is no address at all: outside every region, like any other bad one.
- * The interface leaves room for several regions; a range has to lie in one of them.
+ * Memory has one region or several; a range has to lie in one of them.
+ *
+ * Order: a peer in another thread or process may write this memory at any time. What it publishes is read with
+ * `loadU16`, and what is published to it is written with `storeU16`: nothing moves over either, in both directions. The
+ * other accesses promise no order between two of those.
  */
 export interface GuestMemory {
+  /** How many bytes from there on lie in the same region; 0 outside. */
+  reach(address: number): number;
   /** Whether all of the range lies in one region. An empty range does where its address does. */
   contains(address: number, lengthBytes: number): boolean;
   /**
@@ -31,6 +37,10 @@ export interface GuestMemory {
   writeU32(address: number, value: number): boolean;
   /** `value` is a safe, non-negative integer. */
   writeU64(address: number, value: number): boolean;
+  /** As {@link readU16} of an even address, ordered (see above). */
+  loadU16(address: number): number;
+  /** As {@link writeU16} to an even address, ordered (see above). */
+  storeU16(address: number, value: number): boolean;
 }
 
 /** Joins the two words of a 64-bit value; -1 where it is above 2^53 - 1. */
@@ -48,13 +58,28 @@ export function highWord(value: number): number {
   return Math.floor(value / WORD);
 }
 
-/** Guest memory of one region. */
+/** Atomics see memory in the machine's byte order, virtio is little-endian. */
+const IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
+
+export interface FlatMemoryOptions {
+  /**
+   * Another thread or process has this memory too: ordered accesses are then atomic. Default: whether the bytes are a
+   * SharedArrayBuffer's. To be set for memory that was mapped, which no type tells.
+   */
+  readonly shared?: boolean;
+}
+
+/** Guest memory of one region. An access in the order of the program is all that one thread needs. */
 export class FlatMemory implements GuestMemory {
   /** Guest-physical address of the first byte. */
   readonly base: number = 0;
   readonly sizeBytes: number = 0;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
+  /** All of the buffer that holds the bytes, for atomic access; undefined where nobody else has it. */
+  readonly #words: Uint16Array | undefined;
+  /** Where the bytes begin in it. */
+  readonly #wordsOffset: number = 0;
   /** The slice made last: making one costs more than a whole descriptor, and the next is often the same. */
   #slice: Uint8Array;
   #sliceAddress = -1;
@@ -62,8 +87,9 @@ export class FlatMemory implements GuestMemory {
   /**
    * @param memory how many bytes to allocate, or the bytes themselves, which then are the guest's from here on
    * @param base guest-physical address of the first byte; may lie above 4 GiB
+   * @throws TypeError, RangeError, also where what is even to the guest is odd in the buffer of shared memory
    */
-  constructor(memory: number | Uint8Array, base = 0) {
+  constructor(memory: number | Uint8Array, base = 0, options: FlatMemoryOptions = {}) {
     if (typeof memory === 'number') assertInteger(memory, 'memory', 1, 2 ** 32);
     else assertBytes(memory, 'memory');
     this.#bytes = typeof memory === 'number' ? new Uint8Array(memory) : memory;
@@ -72,6 +98,20 @@ export class FlatMemory implements GuestMemory {
     this.sizeBytes = this.#bytes.length;
     assertInteger(base, 'base', 0, Number.MAX_SAFE_INTEGER - this.sizeBytes);
     this.base = base;
+    const { buffer, byteOffset } = this.#bytes;
+    if ((options.shared ?? buffer instanceof SharedArrayBuffer) && IS_LITTLE_ENDIAN) {
+      if ((byteOffset - base) % 2 !== 0) {
+        throw new RangeError(`base: expected one that is even as the bytes' offset is, got ${base} for ${byteOffset}`);
+      }
+      // Of an odd last byte no word begins.
+      this.#words = new Uint16Array(buffer, 0, Math.floor(buffer.byteLength / 2));
+      this.#wordsOffset = byteOffset;
+    }
+  }
+
+  reach(address: number): number {
+    const offset = offsetIn(this, address, 1);
+    return offset < 0 ? 0 : this.sizeBytes - offset;
   }
 
   contains(address: number, lengthBytes: number): boolean {
@@ -135,6 +175,21 @@ export class FlatMemory implements GuestMemory {
     if (offset < 0) return false;
     this.#view.setUint32(offset, lowWord(value), true);
     this.#view.setUint32(offset + 4, highWord(value), true);
+    return true;
+  }
+
+  loadU16(address: number): number {
+    const offset = offsetIn(this, address, 2);
+    if (offset < 0) return -1;
+    if (this.#words === undefined) return this.#view.getUint16(offset, true);
+    return Atomics.load(this.#words, (this.#wordsOffset + offset) >>> 1);
+  }
+
+  storeU16(address: number, value: number): boolean {
+    const offset = offsetIn(this, address, 2);
+    if (offset < 0) return false;
+    if (this.#words === undefined) this.#view.setUint16(offset, value, true);
+    else Atomics.store(this.#words, (this.#wordsOffset + offset) >>> 1, value);
     return true;
   }
 }

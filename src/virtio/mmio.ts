@@ -1,4 +1,11 @@
-import { F_VERSION_1, type FeatureWords, featureWords, hasFeature, isFeatureSubset } from './features.ts';
+import {
+  F_NOTIFICATION_DATA,
+  F_RING_RESET,
+  F_VERSION_1,
+  type FeatureWords,
+  featureWords,
+  hasFeature,
+} from './features.ts';
 import type { GuestMemory } from './memory.ts';
 import {
   INTERRUPT_CONFIG,
@@ -25,6 +32,7 @@ import {
   REG_QUEUE_NUM,
   REG_QUEUE_NUM_MAX,
   REG_QUEUE_READY,
+  REG_QUEUE_RESET,
   REG_QUEUE_SEL,
   REG_SHM_BASE_HIGH,
   REG_SHM_BASE_LOW,
@@ -35,9 +43,8 @@ import {
   REG_VERSION,
   VENDOR_ID,
 } from './mmio-layout.ts';
+import { MmioQueue } from './mmio-queue.ts';
 import type { DeviceModel, RegisterBus } from './model.ts';
-import { QueueRegisters } from './queue-registers.ts';
-import { SplitQueue } from './split-queue.ts';
 import {
   STATUS_ACKNOWLEDGE,
   STATUS_DRIVER,
@@ -48,18 +55,15 @@ import {
   STATUS_STEPS,
 } from './status.ts';
 
-/** What a queue is here: its registers, and the ring behind them. */
-interface QueueSlot {
-  readonly registers: QueueRegisters;
-  readonly ring: SplitQueue;
-  /** Notified, and not yet served. */
-  pending: boolean;
-}
+/** What this transport can do by itself: reset one queue, and take the data of a notification. */
+const TRANSPORT_FEATURES: readonly number[] = [F_NOTIFICATION_DATA, F_RING_RESET];
 
 /** The status bits that are the driver's to set; the rest of what it writes is ignored. */
 const DRIVER_BITS = STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK | STATUS_DRIVER_OK | STATUS_FAILED;
 
 export interface MmioOptions {
+  /** Feature bits of the transport's own that are not offered although they could be: RING_RESET, NOTIFICATION_DATA. */
+  readonly withhold?: readonly number[];
   /** Called whenever the interrupt line goes up. It may use the registers; the device is between two requests then. */
   readonly onInterrupt?: () => void;
 }
@@ -71,8 +75,9 @@ export interface MmioOptions {
  */
 export class MmioTransport implements RegisterBus {
   readonly #model: DeviceModel;
-  readonly #queues: readonly QueueSlot[];
+  readonly #queues: readonly MmioQueue[];
   readonly #onInterrupt: (() => void) | undefined;
+  readonly #ownFeatures: FeatureWords;
   readonly #accepted: FeatureWords = featureWords();
   /** The driver set a feature bit in a word that does not exist. */
   #acceptedUnknown = false;
@@ -89,11 +94,8 @@ export class MmioTransport implements RegisterBus {
   constructor(model: DeviceModel, memory: GuestMemory, options: MmioOptions = {}) {
     this.#model = model;
     this.#onInterrupt = options.onInterrupt;
-    this.#queues = model.queueSizesMax.map((sizeMax) => ({
-      registers: new QueueRegisters(),
-      ring: new SplitQueue(memory, sizeMax),
-      pending: false,
-    }));
+    this.#ownFeatures = featureWords(TRANSPORT_FEATURES.filter((bit) => options.withhold?.includes(bit) !== true));
+    this.#queues = model.queueSizesMax.map((sizeMax) => new MmioQueue(memory, sizeMax));
     model.connect(() => this.#configChanged());
   }
 
@@ -145,11 +147,13 @@ export class MmioTransport implements RegisterBus {
       case REG_VENDOR_ID:
         return VENDOR_ID;
       case REG_DEVICE_FEATURES:
-        return this.#model.offered[this.#deviceFeaturesSel] ?? 0;
+        return this.#offered(this.#deviceFeaturesSel);
       case REG_QUEUE_NUM_MAX:
-        return this.#model.queueSizesMax[this.#queueSel] ?? 0;
+        return this.#selectedQueue() === undefined ? 0 : this.#model.queueSizesMax[this.#queueSel]!;
       case REG_QUEUE_READY:
-        return this.#queues[this.#queueSel]?.registers.ready === true ? 1 : 0;
+        return this.#selectedQueue()?.ready === true ? 1 : 0;
+      case REG_QUEUE_RESET:
+        return this.#selectedQueue()?.resetting === true ? 1 : 0;
       case REG_CONFIG_GENERATION:
         return this.#configGeneration;
       // No shared memory: a region that does not exist is -1 long and lies at -1 (4.2.2).
@@ -158,7 +162,6 @@ export class MmioTransport implements RegisterBus {
       case REG_SHM_BASE_LOW:
       case REG_SHM_BASE_HIGH:
         return 0xffff_ffff;
-      // REG_QUEUE_RESET too: RING_RESET is not offered, so no queue is ever under reset.
       default:
         return 0;
     }
@@ -190,6 +193,9 @@ export class MmioTransport implements RegisterBus {
       case REG_QUEUE_READY:
         this.#writeQueueReady(value);
         break;
+      case REG_QUEUE_RESET:
+        this.#writeQueueReset(value);
+        break;
       case REG_QUEUE_NUM:
       case REG_QUEUE_DESC_LOW:
       case REG_QUEUE_DESC_HIGH:
@@ -217,26 +223,38 @@ export class MmioTransport implements RegisterBus {
 
   /** Between FEATURES_OK and DRIVER_OK, and while the queue is not in use (4.2.2.2). */
   #writeQueueRegister(offset: number, value: number): void {
-    const queue = this.#queues[this.#queueSel];
-    if (queue !== undefined && this.#canSetUpQueues() && !queue.registers.ready) queue.registers.write(offset, value);
+    const queue = this.#selectedQueue();
+    if (queue !== undefined && this.#canSetUp(queue)) queue.write(offset, value);
   }
 
   #writeQueueReady(value: number): void {
-    const queue = this.#queues[this.#queueSel];
+    const queue = this.#selectedQueue();
     if (queue === undefined) return;
     if (value === 0) {
-      // Allowed at any time: that is how a driver stops a queue (4.2.2.2).
-      queue.registers.ready = false;
-      queue.ring.disable();
-    } else if (value === 1 && this.#canSetUpQueues() && !queue.registers.ready) {
-      queue.registers.ready = true;
-      queue.ring.enable(queue.registers);
+      queue.stop();
+    } else if (value === 1 && this.#canSetUp(queue)) {
+      queue.start();
       if (queue.ring.broken !== undefined) this.#needsReset(queue.ring.broken);
     }
   }
 
-  #canSetUpQueues(): boolean {
-    return this.#has(STATUS_FEATURES_OK) && !this.#has(STATUS_DRIVER_OK) && !this.#has(STATUS_FAILED);
+  /** 4.2.2.1; without the feature the register is a reserved one. */
+  #writeQueueReset(value: number): void {
+    const queue = this.#selectedQueue();
+    if (queue !== undefined && value === 1 && this.#has(STATUS_DRIVER_OK) && this.#hasFeature(F_RING_RESET)) {
+      queue.resetRing();
+    }
+  }
+
+  /** Undefined where there is none of that number: neither ever, nor for what was negotiated. */
+  #selectedQueue(): MmioQueue | undefined {
+    return this.#queueSel < this.#model.queueCount ? this.#queues[this.#queueSel] : undefined;
+  }
+
+  /** Between FEATURES_OK and DRIVER_OK, and after it where it was reset by itself (2.6.1.2). */
+  #canSetUp(queue: MmioQueue): boolean {
+    if (!this.#has(STATUS_FEATURES_OK) || this.#has(STATUS_FAILED)) return false;
+    return !this.#has(STATUS_DRIVER_OK) || (queue.wasReset && !this.#has(STATUS_NEEDS_RESET));
   }
 
   /** 0 resets. All else may only add bits, in the order of 3.1.1; a write that does not is ignored. */
@@ -259,6 +277,7 @@ export class MmioTransport implements RegisterBus {
     if (step === STATUS_FEATURES_OK) {
       if (!this.#acceptsFeatures()) return false;
       this.#model.negotiated(this.#accepted);
+      for (const queue of this.#queues) queue.negotiated(this.#accepted);
     }
     // A queue that can't work was found while it was set up: there is nothing to go live with.
     if (step === STATUS_DRIVER_OK && this.#has(STATUS_NEEDS_RESET)) return false;
@@ -271,9 +290,17 @@ export class MmioTransport implements RegisterBus {
     return (
       !this.#acceptedUnknown &&
       hasFeature(this.#accepted, F_VERSION_1) &&
-      isFeatureSubset(this.#accepted, this.#model.offered) &&
+      this.#accepted.every((word, i) => (word & ~this.#offered(i)) === 0) &&
       this.#model.accepts(this.#accepted)
     );
+  }
+
+  #offered(word: number): number {
+    return (this.#model.offered[word] ?? 0) | (this.#ownFeatures[word] ?? 0);
+  }
+
+  #hasFeature(bit: number): boolean {
+    return this.#has(STATUS_FEATURES_OK) && hasFeature(this.#accepted, bit);
   }
 
   #reset(): void {
@@ -285,17 +312,18 @@ export class MmioTransport implements RegisterBus {
     this.#deviceFeaturesSel = 0;
     this.#driverFeaturesSel = 0;
     this.#queueSel = 0;
-    for (const queue of this.#queues) {
-      queue.registers.reset();
-      queue.ring.disable();
-      queue.pending = false;
-    }
+    for (const queue of this.#queues) queue.reset();
     this.#model.reset();
   }
 
-  #notify(queueIndex: number): void {
+  /**
+   * With NOTIFICATION_DATA, where the ring stands is told above the queue's index (2.9, 4.2.2); the ring itself says it
+   * as well, and is what counts.
+   */
+  #notify(value: number): void {
+    const queueIndex = this.#hasFeature(F_NOTIFICATION_DATA) ? value & 0xffff : value;
     const queue = this.#queues[queueIndex];
-    if (queue === undefined || !this.#isLive()) return;
+    if (queue === undefined || !queue.ready || !this.#isLive()) return;
     queue.pending = true;
     // A notification out of an interrupt handler or a backend waits until the request under way is done.
     if (!this.#serving) this.#serve();
@@ -305,9 +333,7 @@ export class MmioTransport implements RegisterBus {
     this.#serving = true;
     try {
       for (let index = this.#nextPending(); index >= 0 && this.#isLive(); index = this.#nextPending()) {
-        const queue = this.#queues[index]!;
-        queue.pending = false;
-        if (queue.registers.ready) this.#serveQueue(index, queue.ring);
+        this.#serveQueue(index, this.#queues[index]!);
       }
     } catch (error) {
       // No fault of the guest's, and none that a disk has: see RegisterBus.halted.
@@ -323,10 +349,16 @@ export class MmioTransport implements RegisterBus {
     return -1;
   }
 
-  #serveQueue(index: number, ring: SplitQueue): void {
-    const usedCount = this.#model.process(index, ring);
-    if (usedCount > 0 && ring.shouldNotify()) this.#interrupt(INTERRUPT_USED);
-    if (ring.broken !== undefined) this.#needsReset(ring.broken);
+  #serveQueue(index: number, queue: MmioQueue): void {
+    queue.beginServing();
+    try {
+      this.#model.process(index, queue.ring);
+    } finally {
+      queue.endServing();
+    }
+    // Reset meanwhile, it publishes nothing.
+    if (queue.ring.publish()) this.#interrupt(INTERRUPT_USED);
+    if (queue.ring.broken !== undefined) this.#needsReset(queue.ring.broken);
   }
 
   /** Before DRIVER_OK nothing is consumed (2.1.2); after a fault nothing more. */

@@ -1,4 +1,4 @@
-import type { VirtQueue } from './chain.ts';
+import type { VirtQueue } from './device-queue.ts';
 import type { FeatureWords } from './features.ts';
 
 /**
@@ -10,7 +10,9 @@ export interface DeviceModel {
   readonly deviceId: number;
   /** For each queue, the most entries that it may have. */
   readonly queueSizesMax: readonly number[];
-  /** What the device offers; constant from one reset to the next. */
+  /** How many of them there are for what was negotiated (MQ); all of them before that. */
+  readonly queueCount: number;
+  /** What the device offers, but for what is the transport's; constant from one reset to the next. */
   readonly offered: FeatureWords;
   /** Whether the device works with this subset of what it offers (2.2.2). */
   accepts(features: FeatureWords): boolean;

@@ -12,7 +12,6 @@ import type { QueueAddresses } from './split-layout.ts';
 
 /** The registers of one queue as the driver wrote them, unchecked (virtio 4.2.2): the queue checks when enabled. */
 export class QueueRegisters implements QueueAddresses {
-  ready = false;
   #size = 0;
   #descLow = 0;
   #descHigh = 0;
@@ -38,7 +37,6 @@ export class QueueRegisters implements QueueAddresses {
   }
 
   reset(): void {
-    this.ready = false;
     this.#size = 0;
     this.#descLow = this.#descHigh = 0;
     this.#driverLow = this.#driverHigh = 0;

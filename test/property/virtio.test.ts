@@ -36,6 +36,8 @@ const WALL_BYTES = 4096;
 const SIZE = 0x6000;
 const QUEUE = layOutQueue(0x100, 8);
 const CANARY = 0xc5;
+/** All bits of the first two words, but for INDIRECT_DESC, EVENT_IDX, RING_PACKED, IN_ORDER, NOTIFICATION_DATA. */
+const NO_RING_BITS = [~(3 << 28), ~0x4c];
 
 /** Passes every operation on, and makes sure that no buffer reaches past guest memory. */
 class WatchedDisk extends MemoryDevice {
@@ -87,7 +89,7 @@ class WalledGuest {
     for (const word of [0, 1]) {
       this.#write(0x14, word);
       this.#write(0x24, word);
-      this.#write(0x20, this.transport.read(0x10, 4));
+      this.#write(0x20, this.transport.read(0x10, 4) & NO_RING_BITS[word]!);
     }
     this.#write(0x70, 11);
     this.#write(0x38, QUEUE.size);
@@ -143,6 +145,7 @@ function interposed(memory: GuestMemory, before: () => void): GuestMemory {
     };
   };
   return {
+    reach: meddled(memory.reach),
     contains: meddled(memory.contains),
     slice: meddled(memory.slice),
     readU8: meddled(memory.readU8),
@@ -153,6 +156,8 @@ function interposed(memory: GuestMemory, before: () => void): GuestMemory {
     writeU16: meddled(memory.writeU16),
     writeU32: meddled(memory.writeU32),
     writeU64: meddled(memory.writeU64),
+    loadU16: meddled(memory.loadU16),
+    storeU16: meddled(memory.storeU16),
   };
 }
 

@@ -135,7 +135,7 @@ describe('virtio block device', () => {
     const backend = new LoggingDevice({ sectorCount: 64 });
     const guest = guestOn(backend);
     backend.sectorCount = 32;
-    guest.device.capacityChanged();
+    guest.device.backendChanged();
     expect(guest.read(REG_INTERRUPT_STATUS)).toBe(INTERRUPT_CONFIG);
     expect(config32(guest, CONFIG.capacity)).toBe(32);
     expect(write(guest, 32, pattern(512, 1)).status).toBe(BLK_S_IOERR);
@@ -203,7 +203,7 @@ describe('virtio block device', () => {
     expect(config32(guest, CONFIG.blkSize)).toBe(512);
     expect(config8(guest, CONFIG.physicalBlockExp)).toBe(3);
     expect(guest.transport.read(REG_CONFIG + CONFIG.minIoSize, 2)).toBe(8);
-    expect([CONFIG.blkSize, CONFIG.writeback, CONFIG.maxDiscardSectors, CONFIG_BYTES]).toEqual([20, 32, 36, 60]);
+    expect([CONFIG.blkSize, CONFIG.writeback, CONFIG.maxDiscardSectors, CONFIG_BYTES]).toEqual([20, 32, 36, 72]);
   });
 
   it('virtio 5.2.6: the unit is 512 bytes whatever the sector; a disk of 4096 refuses what is not whole sectors', () => {

@@ -166,7 +166,7 @@ describe('virtio block driver: initialisation', () => {
       // Between the two words of the capacity.
       if (register !== REG_CONFIG + CONFIG.capacity || changes === 0) return;
       backend.sectorCount = 60 - changes--;
-      device.capacityChanged();
+      device.backendChanged();
     };
     expect(connect().sectorCount).toBe(59);
     expect(changes).toBe(0);
@@ -176,7 +176,7 @@ describe('virtio block driver: initialisation', () => {
     const { backend, device, connect } = parts();
     const driver = connect();
     backend.sectorCount = 32;
-    device.capacityChanged();
+    device.backendChanged();
     driver.flush();
     expect(driver.sectorCount).toBe(32);
     expect(codeThrown(() => driver.read(32, new Uint8Array(512)))).toBe('EINVAL');

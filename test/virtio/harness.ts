@@ -5,6 +5,12 @@ import {
   DESC_F_NEXT,
   DESC_F_WRITE,
   DriverRing,
+  F_EVENT_IDX,
+  F_IN_ORDER,
+  F_INDIRECT_DESC,
+  F_NOTIFICATION_DATA,
+  F_RING_PACKED,
+  F_RING_RESET,
   F_VERSION_1,
   type FeatureWords,
   FlatMemory,
@@ -131,6 +137,8 @@ export interface GuestOptions {
   readonly wrapMemory?: (memory: FlatMemory) => GuestMemory;
 }
 
+const RING_BITS = [F_INDIRECT_DESC, F_EVENT_IDX, F_RING_PACKED, F_IN_ORDER, F_NOTIFICATION_DATA, F_RING_RESET];
+
 export const GUEST_BYTES = 0x40000;
 const HEAP_OFFSET = 0x4000;
 
@@ -185,6 +193,12 @@ export class Guest {
     return words;
   }
 
+  /** Without what changes the ring or the transport. */
+  get offeredByDevice(): FeatureWords {
+    const ringBits = featureWords(RING_BITS);
+    return this.offered.map((word, i) => word & ~ringBits[i]!);
+  }
+
   writeFeatures(words: FeatureWords): void {
     for (const [i, word] of words.entries()) {
       this.write(REG_DRIVER_FEATURES_SEL, i);
@@ -192,12 +206,12 @@ export class Guest {
     }
   }
 
-  /** From reset to FEATURES_OK. @param bits beside VERSION_1; by default all that is offered */
+  /** From reset to FEATURES_OK. @param bits beside VERSION_1; by default all that is offered but for the ring's own */
   negotiate(bits?: readonly number[]): void {
     this.write(REG_STATUS, 0);
     this.write(REG_STATUS, STATUS_ACKNOWLEDGE);
     this.write(REG_STATUS, STATUS_ACKNOWLEDGE | STATUS_DRIVER);
-    this.writeFeatures(bits === undefined ? this.offered : featureWords([F_VERSION_1, ...bits]));
+    this.writeFeatures(bits === undefined ? this.offeredByDevice : featureWords([F_VERSION_1, ...bits]));
     this.write(REG_STATUS, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK);
   }
 

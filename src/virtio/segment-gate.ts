@@ -1,0 +1,88 @@
+import type { DescriptorChain } from './chain.ts';
+import type { GuestMemory } from './memory.ts';
+
+/** One of the parts of a ring in guest memory. */
+export interface RingPart {
+  readonly name: string;
+  readonly start: number;
+  readonly lengthBytes: number;
+  readonly align: number;
+}
+
+/**
+ * Why a ring cannot lie where the driver put it, or undefined. What wraps around 2^64 or lies above 2^53 has the address
+ * -1 by now, which is outside memory.
+ */
+export function whyMisplaced(parts: readonly RingPart[], memory: GuestMemory): string | undefined {
+  for (const [i, part] of parts.entries()) {
+    if (part.start % part.align !== 0) return `the ${part.name} is not aligned to ${part.align} bytes`;
+    if (!memory.contains(part.start, part.lengthBytes)) return `the ${part.name} lies outside guest memory`;
+    for (const other of parts.slice(0, i)) {
+      if (part.start < other.start + other.lengthBytes && other.start < part.start + part.lengthBytes) {
+        return `the ${part.name} and the ${other.name} overlap`;
+      }
+    }
+  }
+  return undefined;
+}
+
+/** What a buffer passes on its way from a descriptor into a chain: it is in memory, not in the ring, in its place. */
+export class SegmentGate {
+  readonly #memory: GuestMemory;
+  /** Start and end of each part of the ring. */
+  readonly #bounds = new Float64Array(6);
+
+  constructor(memory: GuestMemory) {
+    this.#memory = memory;
+  }
+
+  /** @param parts three of them: what a writable buffer must not touch */
+  protect(parts: readonly RingPart[]): void {
+    for (const [i, { start, lengthBytes }] of parts.entries()) {
+      this.#bounds[2 * i] = start;
+      this.#bounds[2 * i + 1] = start + lengthBytes;
+    }
+  }
+
+  /** Adds a buffer to its stream; a bad one makes the chain a faulty one, and is touched by nobody. */
+  add(chain: DescriptorChain, address: number, lengthBytes: number, writable: boolean): void {
+    if (lengthBytes === 0) return;
+    // Readable ones come first (virtio 2.7.4.2, 2.8.17).
+    if (!writable && chain.writable.totalBytes > 0) chain.faulty = true;
+    const reachBytes = this.#memory.reach(address);
+    if (reachBytes < lengthBytes) this.#addAcross(chain, address, lengthBytes, writable);
+    else this.#addInside(chain, address, lengthBytes, writable);
+  }
+
+  #addInside(chain: DescriptorChain, address: number, lengthBytes: number, writable: boolean): void {
+    // To serve a buffer in the ring's own memory would be to write the descriptor table (2.7.5.1).
+    const reachable = !writable || !this.#touchesRing(address, address + lengthBytes);
+    if (!reachable) chain.faulty = true;
+    (writable ? chain.writable : chain.readable).add(reachable ? address : -1, lengthBytes);
+  }
+
+  /** A buffer may go on in the region behind its own; where there is none, the rest of it is outside. */
+  #addAcross(chain: DescriptorChain, address: number, lengthBytes: number, writable: boolean): void {
+    let at = address;
+    for (let leftBytes = lengthBytes; leftBytes > 0; ) {
+      const partBytes = Math.min(leftBytes, this.#memory.reach(at));
+      if (partBytes === 0) {
+        chain.faulty = true;
+        (writable ? chain.writable : chain.readable).add(-1, leftBytes);
+        return;
+      }
+      this.#addInside(chain, at, partBytes, writable);
+      at += partBytes;
+      leftBytes -= partBytes;
+    }
+  }
+
+  #touchesRing(start: number, end: number): boolean {
+    const bounds = this.#bounds;
+    return (
+      (start < bounds[1]! && end > bounds[0]!) ||
+      (start < bounds[3]! && end > bounds[2]!) ||
+      (start < bounds[5]! && end > bounds[4]!)
+    );
+  }
+}
