@@ -1,5 +1,13 @@
 export { AbiFilter, deriveFilter, FILTER_VERSION, MAX_FILTER_PATH_LENGTH, MAX_FILTER_RULES } from './abi-filter.ts';
 export { Audit, type AuditOptions, type AuditSink, type AuditStats } from './audit.ts';
+export { AuditFile, type AuditFileOptions } from './audit-file.ts';
+export {
+  AuditLogd,
+  type AuditLogdOptions,
+  type LogdConnection,
+  type LogdConnector,
+  type LogdEntry,
+} from './audit-logd.ts';
 export {
   AUDIT_FIELDS,
   type AuditDecision,
