@@ -18,6 +18,32 @@ export {
 } from './audit-record.ts';
 export { Authority, type Decision } from './authority.ts';
 export {
+  activate,
+  BOOT_RECORD_BYTES,
+  type BootSlot,
+  type BootState,
+  beginUpdate,
+  bootAttempt,
+  confirm,
+  decodeBootState,
+  encodeBootState,
+  initialState,
+  isBootable,
+  nextSlot,
+  reject,
+  type SlotName,
+} from './boot-state.ts';
+export {
+  DEVICE_KEY_BYTES,
+  DEVICE_KEY_PATH,
+  type DeviceKey,
+  Keystored,
+  type KeystoredOptions,
+  readDeviceKey,
+  type Signature,
+  verifySignature,
+} from './keystored.ts';
+export {
   ERROR_FIELDS,
   HEADER_FIELDS,
   OPERATION_NAMES,
@@ -50,3 +76,5 @@ export {
   parsePolicy,
   reloadPolicy,
 } from './policy-file.ts';
+export type { Answer, StatePort } from './state-port.ts';
+export { BOOT_CONTROL_PATH, Updated } from './updated.ts';

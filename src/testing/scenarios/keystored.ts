@@ -1,0 +1,53 @@
+import { Sfc32 } from '../../core/index.ts';
+import { DEVICE_KEY_PATH, Keystored, readDeviceKey, type StatePort, verifySignature } from '../../statefsd/index.ts';
+import type { ServiceWorkload } from './service-scenario.ts';
+
+const CHALLENGE = new TextEncoder().encode('who are you?');
+
+/** The seed of the nth key, so that a run is the same every time. */
+function seedOf(generation: number): Uint8Array {
+  const seed = new Uint8Array(32);
+  new Sfc32(generation).fill(seed);
+  return seed;
+}
+
+/** A key store whose next key is that of the generation after the one that is found. */
+async function openKeystored(store: StatePort): Promise<Keystored> {
+  let generation = 0;
+  const keystored = new Keystored(store, { generateSeed: () => seedOf(generation + 1) });
+  ({ generation } = await keystored.open());
+  return keystored;
+}
+
+/** It signs, and the signature is that of the key that it shows. */
+async function checkSigns(keystored: Keystored): Promise<void> {
+  const { publicKey } = await keystored.open();
+  const { signature } = await keystored.sign(CHALLENGE);
+  if (!verifySignature(publicKey, CHALLENGE, signature)) throw new Error('a signature is not that of the public key');
+}
+
+/** `keystored` itself: a device key is created once, signs, and is rotated. There is, at no cut, half a key. */
+export const keystoredService: ServiceWorkload = {
+  name: 'keystored',
+  description: 'the Ed25519 device key of keystored: created once, signing, rotated',
+  sectorCount: 512,
+  work: async (store, restart) => {
+    await checkSigns(await openKeystored(store));
+    restart();
+    await (await openKeystored(store)).rotate();
+    restart();
+    const keystored = await openKeystored(store);
+    await keystored.rotate();
+    await checkSigns(keystored);
+  },
+  comeUp: async (store) => {
+    const keystored = await openKeystored(store);
+    await checkSigns(keystored);
+    await keystored.rotate();
+  },
+  rule: (found) => {
+    const record = found(DEVICE_KEY_PATH);
+    // A record is read only if it is a whole key: both halves, and the endorsement of the one before.
+    if (record !== undefined) readDeviceKey(record);
+  },
+};
