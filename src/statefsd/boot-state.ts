@@ -57,7 +57,7 @@ export function beginUpdate(state: BootState): { state: BootState; target: SlotN
 /**
  * The image is there: it is started next, so many times, and then given up unless it is confirmed.
  * @param tries 1 to 7
- * @throws StateFsError EBUSY as {@link beginUpdate}; EINVAL without it
+ * @throws StateFsError EBUSY as {@link beginUpdate}; EINVAL where the slot still holds an image that may be started
  */
 export function activate(state: BootState, tries: number): BootState {
   assertInteger(tries, 'tries', 1, MAX_TRIES);
@@ -102,11 +102,13 @@ export function confirm(state: BootState, slot: SlotName): BootState {
 
 /**
  * The image that runs says that it is not well: the other one is started next.
- * @throws StateFsError EINVAL where there is no other
+ * @throws StateFsError EINVAL where there is no other that is known to be good
  */
 export function reject(state: BootState, slot: SlotName): BootState {
-  if (!isBootable(state[other(slot)])) {
-    throw new StateFsError('EINVAL', `reject: slot ${slot} is the only one that can be started`);
+  const rest = state[other(slot)];
+  // One on trial is no way back: it may turn out to be none.
+  if (!isBootable(rest) || !rest.isHealthy) {
+    throw new StateFsError('EINVAL', `reject: slot ${slot} is the only one that is known to start`);
   }
   return changed(state, slot, EMPTY);
 }
