@@ -7,10 +7,9 @@ import {
 } from '../explore/index.ts';
 import { type ProfileName, profiles } from '../faults/index.ts';
 import type { CommitMode } from '../statefs/index.ts';
-import { brokenRules } from '../testing/index.ts';
 import { formatTable, type Output, paint } from './output.ts';
 import { ProgressLine } from './progress.ts';
-import { loadScenario, misuse, scenarioFailure, tokenPath } from './scenarios.ts';
+import { loadScenario, misuse, scenarioFailure, tokenPath, whatBreaks } from './scenarios.ts';
 import { stackOf, type Through } from './stack.ts';
 import { formatCount, formatMs } from './units.ts';
 
@@ -130,7 +129,7 @@ function toJson(result: ExploreResult, commit: CommitMode, flags: ExploreFlags):
 
 function report(result: ExploreResult, name: string, commit: CommitMode, flags: ExploreFlags, output: Output): void {
   const disk = profiles[flags.profile];
-  const broken = flags.break === undefined ? '' : `, without a rule: ${brokenRules[flags.break]?.what}`;
+  const broken = flags.break === undefined ? '' : `, without a rule: ${whatBreaks(flags.break)}`;
   // A file of one's own may have no such thing as commits.
   const commits = tokenPath(name) === undefined || flags.commit !== undefined ? `${commit} commits${broken}, ` : '';
   output.out(`${result.scenario}: ${commits}${flags.through === 'virtio' ? 'through a virtio-blk ring' : 'direct'}, `);

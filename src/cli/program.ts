@@ -1,7 +1,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { codeOf, messageOf } from '../core/index.ts';
 import { profiles } from '../faults/index.ts';
-import { brokenRules, workloads } from '../testing/index.ts';
+import { brokenRules, serviceBreaks, services, workloads } from '../testing/index.ts';
 import { EXIT_MISUSE, type ExploreFlags, runExplore } from './explore-command.ts';
 import type { Output } from './output.ts';
 import { type ReplayFlags, runReplay } from './replay-command.ts';
@@ -12,6 +12,9 @@ const EXPLORE_HELP = `
 Scenarios that ship with powercut:
 ${Object.entries(workloads)
   .map(([name, make]) => `  ${name.padEnd(14)} ${make().description}`)
+  .join('\n')}
+${Object.entries(services)
+  .map(([name, { description }]) => `  ${name.padEnd(14)} ${description}`)
   .join('\n')}
 A file exports a scenario as default or as "scenario", or a function that makes one.
 
@@ -24,6 +27,10 @@ Disks (--profile), by what a cut may do to what was not flushed:
 Rules to take away (--break), to see the explorer object:
 ${Object.entries(brokenRules)
   .map(([name, { what }]) => `  ${name.padEnd(14)} ${what}`)
+  .join('\n')}
+and of updated and keystored also:
+${Object.entries(serviceBreaks)
+  .map(([name, what]) => `  ${name.padEnd(14)} ${what}`)
   .join('\n')}
 
 Exit codes: 0 no violation found, 1 violation, 2 misuse or a scenario that can't be run,

@@ -4,8 +4,16 @@ import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { CodedError, describeValue, messageOf } from '../core/index.ts';
 import type { Scenario } from '../explore/index.ts';
-import type { CommitMode } from '../statefs/index.ts';
-import { brokenRules, stateFsScenario, workloads } from '../testing/index.ts';
+import type { CommitMode, StoreRules } from '../statefs/index.ts';
+import {
+  brokenRules,
+  type ServiceBreak,
+  serviceBreaks,
+  serviceScenario,
+  services,
+  stateFsScenario,
+  workloads,
+} from '../testing/index.ts';
 
 /** What a scenario is made from, beside its name; kept in tokens. */
 interface ScenarioSettings {
@@ -26,9 +34,10 @@ const CAPABILITIES = ['core', 'blockdev', 'envelope', 'faults', 'virtio', 'state
  */
 export async function loadScenario(name: string, settings: ScenarioSettings): Promise<Scenario> {
   if (Object.hasOwn(workloads, name)) return builtIn(name, settings);
+  if (Object.hasOwn(services, name)) return builtInService(name, settings);
   if (SCRIPT.test(name)) return fromFile(name, settings);
   throw misuse(
-    `scenario: expected one of ${Object.keys(workloads).join(', ')}, or a .ts or .js file, got ${describeValue(name)}`,
+    `scenario: expected one of ${[...Object.keys(workloads), ...Object.keys(services)].join(', ')}, or a .ts or .js file, got ${describeValue(name)}`,
   );
 }
 
@@ -42,18 +51,43 @@ export function tokenPath(name: string): string | undefined {
   return path.startsWith('..') || isAbsolute(path) ? '' : path;
 }
 
+/** What is taken away by `--break NAME`, in words. */
+export function whatBreaks(name: string): string {
+  return brokenRules[name]?.what ?? serviceBreaks[name as ServiceBreak];
+}
+
 function builtIn(name: string, settings: ScenarioSettings): Scenario {
   const { broken, sizeBytes } = settings;
-  if (broken !== undefined && !Object.hasOwn(brokenRules, broken)) {
-    throw misuse(`--break: expected one of ${Object.keys(brokenRules).join(', ')}, got ${describeValue(broken)}`);
-  }
-  if (sizeBytes !== undefined && name !== 'large-value')
-    throw misuse(`--size: ${name} has a size of its own; large-value takes one`);
-  const rules = broken === undefined ? undefined : brokenRules[broken]?.rules;
+  if (sizeBytes !== undefined && name !== 'large-value') throw hasOwnSize(name);
+  checkBreak(broken, Object.keys(brokenRules));
   const workload = orMisuse('--size', () =>
     (workloads[name] as (size?: number) => Parameters<typeof stateFsScenario>[0])(sizeBytes),
   );
-  return stateFsScenario(workload, { commit: settings.commit, ...(rules === undefined ? {} : { rules }) }) as Scenario;
+  return stateFsScenario(workload, { commit: settings.commit, ...rulesWithout(broken) }) as Scenario;
+}
+
+function builtInService(name: string, settings: ScenarioSettings): Scenario {
+  const { broken, sizeBytes } = settings;
+  if (sizeBytes !== undefined) throw hasOwnSize(name);
+  checkBreak(broken, [...Object.keys(brokenRules), ...Object.keys(serviceBreaks)]);
+  const isOfService = broken !== undefined && Object.hasOwn(serviceBreaks, broken);
+  const wrong = isOfService ? { broken: broken as ServiceBreak } : rulesWithout(broken);
+  const workload = services[name] as Parameters<typeof serviceScenario>[0];
+  return serviceScenario(workload, { commit: settings.commit, ...wrong }) as Scenario;
+}
+
+function checkBreak(broken: string | undefined, names: readonly string[]): void {
+  if (broken === undefined || names.includes(broken)) return;
+  throw misuse(`--break: expected one of ${names.join(', ')}, got ${describeValue(broken)}`);
+}
+
+function rulesWithout(broken: string | undefined): { rules?: StoreRules } {
+  const rules = broken === undefined ? undefined : brokenRules[broken]?.rules;
+  return rules === undefined ? {} : { rules };
+}
+
+function hasOwnSize(name: string): CodedError {
+  return misuse(`--size: ${name} has a size of its own; large-value takes one`);
 }
 
 async function fromFile(path: string, settings: ScenarioSettings): Promise<Scenario> {

@@ -1,5 +1,13 @@
 export { AbiFilter, deriveFilter, FILTER_VERSION, MAX_FILTER_PATH_LENGTH, MAX_FILTER_RULES } from './abi-filter.ts';
 export { Audit, type AuditOptions, type AuditSink, type AuditStats } from './audit.ts';
+export { AuditFile, type AuditFileOptions } from './audit-file.ts';
+export {
+  AuditLogd,
+  type AuditLogdOptions,
+  type LogdConnection,
+  type LogdConnector,
+  type LogdEntry,
+} from './audit-logd.ts';
 export {
   AUDIT_FIELDS,
   type AuditDecision,
@@ -9,6 +17,32 @@ export {
   auditLine,
 } from './audit-record.ts';
 export { Authority, type Decision } from './authority.ts';
+export {
+  activate,
+  BOOT_RECORD_BYTES,
+  type BootSlot,
+  type BootState,
+  beginUpdate,
+  bootAttempt,
+  confirm,
+  decodeBootState,
+  encodeBootState,
+  initialState,
+  isBootable,
+  nextSlot,
+  reject,
+  type SlotName,
+} from './boot-state.ts';
+export {
+  DEVICE_KEY_BYTES,
+  DEVICE_KEY_PATH,
+  type DeviceKey,
+  Keystored,
+  type KeystoredOptions,
+  readDeviceKey,
+  type Signature,
+  verifySignature,
+} from './keystored.ts';
 export {
   ERROR_FIELDS,
   HEADER_FIELDS,
@@ -42,3 +76,5 @@ export {
   parsePolicy,
   reloadPolicy,
 } from './policy-file.ts';
+export type { Answer, StatePort } from './state-port.ts';
+export { BOOT_CONTROL_PATH, Updated } from './updated.ts';

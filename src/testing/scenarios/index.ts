@@ -1,12 +1,24 @@
 import { bootControl } from './boot-control.ts';
 import { deviceKey } from './device-key.ts';
+import { keystoredService } from './keystored.ts';
 import { largeValue } from './large-value.ts';
+import type { ServiceWorkload } from './service-scenario.ts';
 import type { StateFsWorkload } from './statefs-scenario.ts';
+import { updatedService } from './updated.ts';
 
 export { bootControl } from './boot-control.ts';
 export { deviceKey } from './device-key.ts';
+export { keystoredService } from './keystored.ts';
 export { largeValue } from './large-value.ts';
+export {
+  type ServiceBreak,
+  type ServiceScenarioOptions,
+  type ServiceWorkload,
+  serviceBreaks,
+  serviceScenario,
+} from './service-scenario.ts';
 export { type StateFsScenarioOptions, type StateFsWorkload, stateFsScenario } from './statefs-scenario.ts';
+export { updatedService } from './updated.ts';
 export { brokenRules } from './variants.ts';
 
 /** The scenarios that ship with powercut, by name. */
@@ -14,4 +26,10 @@ export const workloads: Readonly<Record<string, (sizeBytes?: number) => StateFsW
   'boot-control': () => bootControl,
   'device-key': () => deviceKey,
   'large-value': largeValue,
+};
+
+/** Services on the store that ship with powercut as scenarios, by name. */
+export const services: Readonly<Record<string, ServiceWorkload>> = {
+  updated: updatedService,
+  keystored: keystoredService,
 };

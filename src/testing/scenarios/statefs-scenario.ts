@@ -128,7 +128,7 @@ function applyTo(store: StateFs, op: KeyValueOp): void {
 }
 
 /** Everything that the store gives, read and verified. */
-function contentOf(store: StateFs, values: KnownValues): KeyValueContent {
+export function contentOf(store: StateFs, values: KnownValues): KeyValueContent {
   const content = new Map<string, Uint8Array>();
   for (const key of store.list()) content.set(key, values.intern(store.get(key)));
   return content;
@@ -138,7 +138,7 @@ function contentOf(store: StateFs, values: KnownValues): KeyValueContent {
  * The few values that come back in every recovery, one array for each: so that comparing two contents is comparing
  * identities. Which array stands for a value changes no result.
  */
-class KnownValues {
+export class KnownValues {
   readonly #byLength = new Map<number, Uint8Array[]>();
 
   intern(value: Uint8Array): Uint8Array {
@@ -187,7 +187,7 @@ function contentAfter(operations: readonly KeyValueOp[]): KeyValueContent {
   return content;
 }
 
-function describeOperation(op: KeyValueOp): string {
+export function describeOperation(op: KeyValueOp): string {
   if (op.kind === 'delete') return `delete ${op.key}`;
   if (op.kind === 'transaction') return `transaction of ${op.ops.length}`;
   return `putAtomic ${op.key} (${op.value.length} bytes)`;
