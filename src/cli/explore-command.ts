@@ -7,6 +7,7 @@ import {
 } from '../explore/index.ts';
 import { type ProfileName, profiles } from '../faults/index.ts';
 import type { CommitMode } from '../statefs/index.ts';
+import { EXIT_CLEAN, EXIT_INCOMPLETE, EXIT_VIOLATION } from './exit-codes.ts';
 import { formatTable, type Output, paint } from './output.ts';
 import { ProgressLine } from './progress.ts';
 import { loadScenario, misuse, scenarioFailure, tokenPath, whatBreaks } from './scenarios.ts';
@@ -35,12 +36,6 @@ export interface ExploreFlags {
 
 /** Rows of the table before it is cut short. */
 const ROWS_SHOWN = 40;
-
-export const EXIT_CLEAN = 0;
-export const EXIT_VIOLATION = 1;
-/** Or whatever else kept the command from its verdict: it must not look like one. */
-export const EXIT_MISUSE = 2;
-const EXIT_INCOMPLETE = 3;
 
 /** Runs `powercut explore`. @returns the exit code */
 export async function runExplore(name: string, flags: ExploreFlags, output: Output): Promise<number> {

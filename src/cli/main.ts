@@ -2,7 +2,7 @@
 import { readFileSync, writeSync } from 'node:fs';
 import process from 'node:process';
 import { systemClock } from '../core/index.ts';
-import { EXIT_MISUSE } from './explore-command.ts';
+import { EXIT_MISUSE } from './exit-codes.ts';
 import { runCommandLine } from './program.ts';
 import { lineOf } from './scenarios.ts';
 

@@ -1,54 +1,14 @@
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { codeOf, messageOf } from '../core/index.ts';
-import { profiles } from '../faults/index.ts';
-import { brokenRules, serviceBreaks, services, workloads } from '../testing/index.ts';
-import { EXIT_MISUSE, type ExploreFlags, runExplore } from './explore-command.ts';
+import type { MakeCommand } from './command.ts';
+import { EXIT_MISUSE } from './exit-codes.ts';
+import { exploreCommand } from './explore-options.ts';
 import type { Output } from './output.ts';
-import { type ReplayFlags, runReplay } from './replay-command.ts';
+import { replayCommand } from './replay-command.ts';
 import { misuse } from './scenarios.ts';
-import { parseCount, parseSize, parseTimeMs } from './units.ts';
 
-const EXPLORE_HELP = `
-Scenarios that ship with powercut:
-${Object.entries(workloads)
-  .map(([name, make]) => `  ${name.padEnd(14)} ${make().description}`)
-  .join('\n')}
-${Object.entries(services)
-  .map(([name, { description }]) => `  ${name.padEnd(14)} ${description}`)
-  .join('\n')}
-A file exports a scenario as default or as "scenario", or a function that makes one.
-
-Disks (--profile), by what a cut may do to what was not flushed:
-  nvme-512       each sector of 512 bytes is old or new
-  4kn            each sector of 4096 bytes is old or new
-  512e           the same in 512 bytes, or all 4096 around it are noise
-  harsh          the same in 512 bytes, or torn inside
-
-Rules to take away (--break), to see the explorer object:
-${Object.entries(brokenRules)
-  .map(([name, { what }]) => `  ${name.padEnd(14)} ${what}`)
-  .join('\n')}
-and of updated and keystored also:
-${Object.entries(serviceBreaks)
-  .map(([name, what]) => `  ${name.padEnd(14)} ${what}`)
-  .join('\n')}
-
-Exit codes: 0 no violation found, 1 violation, 2 misuse or a scenario that can't be run,
-3 incomplete though --require-complete was given.
-
-Examples:
-  powercut explore                                  boot-control, every power cut, through a virtio ring
-  powercut explore large-value --size 64K --through direct
-  powercut explore boot-control --break epoch       watch it fail
-  powercut explore ./scenario.ts --depth 1 --json   one of your own
-`;
-
-const REPLAY_HELP = `
-Exit codes: 1 it still violates, 0 it does not, 2 misuse or a scenario that can't be run.
-
-Example:
-  powercut replay pc1.DGJvb3QtY29udHJvbA... --json
-`;
+/** In the order in which the help names them. */
+const COMMANDS: readonly MakeCommand[] = [exploreCommand, replayCommand];
 
 /**
  * Runs the command line.
@@ -60,37 +20,43 @@ export async function runCommandLine(args: readonly string[], version: string, o
   const program = new Command('powercut')
     .description('Explores every power cut of a storage engine: every crash point, every reachable disk image.')
     .version(version);
-  program.addCommand(
-    exploreCommand(async (name, flags) => {
-      exit = await runExplore(name, flags, output);
-    }),
-  );
-  program.addCommand(
-    replayCommand(async (token, flags) => {
-      exit = await runReplay(token, flags, output);
-    }),
-  );
-  for (const command of [program, ...program.commands]) {
-    command.exitOverride().configureOutput({
-      writeOut: (text) => output.out(text),
-      writeErr: (text) => output.err(text),
-      // One line, with the suggestion that commander puts on a second.
-      outputError: (text, write) =>
-        write(
-          `${text
-            .trim()
-            .replace(/^error:/, 'powercut:')
-            .replaceAll('\n', ' ')}\n`,
-        ),
-    });
-  }
+  const context = {
+    output,
+    exit: (code: number) => {
+      exit = code;
+    },
+  };
+  for (const make of COMMANDS) program.addCommand(make(context));
+  for (const command of withSubcommands(program)) speakThrough(output, command);
   try {
-    if (args.length === 0) throw misuse('expected a command: explore or replay; --help shows what there is');
+    if (args.length === 0)
+      throw misuse(
+        `expected a command: ${program.commands.map((one) => one.name()).join(', ')}; --help shows what there is`,
+      );
     await program.parseAsync([...args], { from: 'user' });
     return exit;
   } catch (error) {
     return exitOfError(error, output);
   }
+}
+
+function withSubcommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)];
+}
+
+function speakThrough(output: Output, command: Command): void {
+  command.exitOverride().configureOutput({
+    writeOut: (text) => output.out(text),
+    writeErr: (text) => output.err(text),
+    // One line, with the suggestion that commander puts on a second.
+    outputError: (text, write) =>
+      write(
+        `${text
+          .trim()
+          .replace(/^error:/, 'powercut:')
+          .replaceAll('\n', ' ')}\n`,
+      ),
+  });
 }
 
 function exitOfError(error: unknown, output: Output): number {
@@ -104,49 +70,4 @@ function exitOfError(error: unknown, output: Output): number {
     return EXIT_MISUSE;
   }
   throw error;
-}
-
-function exploreCommand(run: (name: string, flags: ExploreFlags) => Promise<void>): Command {
-  return new Command('explore')
-    .description('cover every crash of a scenario: every crash point, every disk image that a cut there can leave')
-    .argument('[scenario]', 'a name from below, or a .ts or .js file', 'boot-control')
-    .option('--depth <n>', 'power cuts in a row: 1 in the workload, 2 one more in recovery, ...', parseCount(1, 16), 2)
-    .addOption(
-      new Option(
-        '--commit <mode>',
-        'how the store commits, in the scenarios that ship with powercut; default checksummed',
-      ).choices(['ordered', 'checksummed']),
-    )
-    .addOption(new Option('--profile <name>', 'the disk').choices(Object.keys(profiles)).default('nvme-512'))
-    .addOption(
-      new Option('--strategy <name>', 'which images')
-        .choices(['exhaustive', 'bounded', 'random', 'prefix', 'prefix-torn'])
-        .default('exhaustive'),
-    )
-    .addOption(
-      new Option('--through <stack>', 'what stands before the disk').choices(['virtio', 'direct']).default('virtio'),
-    )
-    .option('--seed <n>', 'of --strategy random; default 1', parseCount(0))
-    .option('--runs <n>', 'of --strategy random: cuts to draw; default 1000', parseCount(1))
-    .option('--bound <k>', 'of --strategy bounded: deviations from "everything persisted"; default 1', parseCount(0))
-    .option('--time <time>', 'stop after this long: 30s, 5m; the result says incomplete', parseTimeMs)
-    .option('--max-recoveries <n>', 'stop after so many recoveries', parseCount(1))
-    .option('--max-violations <n>', 'stop after so many recoveries that violate; default 5', parseCount(1))
-    .option('--size <size>', 'of the value of large-value: 64K, 1M', parseSize)
-    .option('--break <rule>', 'take a rule away from the store')
-    .option('--require-complete', 'exit with 3 unless the exploration was complete')
-    .option('--all', 'show every crash point in the table')
-    .option('--json', 'one object on standard output')
-    .addHelpText('after', EXPLORE_HELP)
-    .action(run);
-}
-
-function replayCommand(run: (token: string, flags: ReplayFlags) => Promise<void>): Command {
-  return new Command('replay')
-    .description('one failing crash again: what was durable, what was torn, what recovery saw, old and new bytes')
-    .argument('<token>', 'as explore printed it')
-    .option('--scenario <file>', 'the file that the scenario is in, where it is your own')
-    .option('--json', 'one object on standard output')
-    .addHelpText('after', REPLAY_HELP)
-    .action(run);
 }

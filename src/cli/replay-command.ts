@@ -1,8 +1,10 @@
+import { Command } from 'commander';
 import { describeValue } from '../core/index.ts';
 import { decodeToken, renderStory, replayAsync, type Story } from '../explore/index.ts';
 import { assertCommit } from '../statefs/index.ts';
 import { workloads } from '../testing/index.ts';
-import { EXIT_CLEAN, EXIT_VIOLATION } from './explore-command.ts';
+import type { CommandContext } from './command.ts';
+import { EXIT_CLEAN, EXIT_VIOLATION } from './exit-codes.ts';
 import { type Output, paint } from './output.ts';
 import { loadScenario, misuse, placeOf, scenarioFailure, tokenPath } from './scenarios.ts';
 import { stackOf, type Through } from './stack.ts';
@@ -11,6 +13,24 @@ import { stackOf, type Through } from './stack.ts';
 export interface ReplayFlags {
   readonly scenario?: string;
   readonly json?: boolean;
+}
+
+const REPLAY_HELP = `
+Exit codes: 1 it still violates, 0 it does not, 2 misuse or a scenario that can't be run.
+
+Example:
+  powercut replay pc1.DGJvb3QtY29udHJvbA... --json
+`;
+
+/** `powercut replay`. */
+export function replayCommand({ output, exit }: CommandContext): Command {
+  return new Command('replay')
+    .description('one failing crash again: what was durable, what was torn, what recovery saw, old and new bytes')
+    .argument('<token>', 'as explore printed it')
+    .option('--scenario <file>', 'the file that the scenario is in, where it is your own')
+    .option('--json', 'one object on standard output')
+    .addHelpText('after', REPLAY_HELP)
+    .action(async (token: string, flags: ReplayFlags) => exit(await runReplay(token, flags, output)));
 }
 
 /** Runs `powercut replay`. @returns the exit code: 1 where the case still violates */
