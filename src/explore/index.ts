@@ -16,3 +16,4 @@ export type { StackOptions } from './session.ts';
 export { describeStep, type Step } from './steps.ts';
 export type { StrategyOptions } from './strategy.ts';
 export { type Case, decodeToken, encodeToken, type Level, type Linearity } from './token.ts';
+export { deviationsIn, type ShrinkOptions, type SmallFailure, shrinkSteps } from './shrink-operations.ts';

@@ -18,3 +18,14 @@ export {
   updatedService,
   workloads,
 } from './scenarios/index.ts';
+export {
+  type BenchmarkCase,
+  type BenchmarkOptions,
+  type BenchmarkOutcome,
+  type BenchmarkStrategy,
+  type BugFamily,
+  benchmarkCases,
+  benchmarkStrategies,
+  runCase,
+  type StrategyId,
+} from './bugs/index.ts';

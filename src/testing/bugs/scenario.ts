@@ -1,0 +1,126 @@
+import type { BlockDevice } from '../../blockdev/index.ts';
+import { codeOf, messageOf } from '../../core/index.ts';
+import type { KeyValueOp, RecoveryRun, Run, Scenario } from '../../explore/index.ts';
+import { StoreOracle } from './oracle.ts';
+import { changesOf, type Found, intact, type OpenStore, type Step, type Store } from './store.ts';
+
+/** Every recovery puts here, to see that the store still takes and keeps a value. */
+const PROBE_KEY = 'p';
+const PROBE_BYTES = 40;
+
+/** How a store is put to the test. */
+export interface StoreScenarioOptions {
+  /** Of the scenario; replay tokens have it. */
+  readonly name: string;
+  /** See {@link StoreOracle}. Default false. */
+  readonly mayRefuse?: boolean;
+}
+
+/**
+ * The scenario that all stores of the benchmark share: the steps, one after the other, each acknowledged before the
+ * next. A recovery observes all that there is, observes it again after opening once more, puts a value, and observes
+ * that, opened once more.
+ */
+export function storeScenario(
+  store: Store,
+  steps: readonly Step[],
+  options: StoreScenarioOptions,
+): Scenario<KeyValueOp, Found> {
+  const oracle = new StoreOracle(options.mayRefuse ?? false);
+  const keys = [PROBE_KEY];
+  for (const step of steps) {
+    if (typeof step === 'string') continue;
+    for (const { key } of changesOf(step)) if (!keys.includes(key)) keys.push(key);
+  }
+  return {
+    name: options.name,
+    description: store.name,
+    disk: { sectorCount: store.sectorCount },
+    format: (device) => store.format(device),
+    workload: (device, run) => work(store, device, steps, run),
+    recover: (device, run) => recover(store, device, keys, run),
+    invariant: (found, history) => oracle.check(found, history),
+    describe: describeOperation,
+  };
+}
+
+function work(store: Store, device: BlockDevice, steps: readonly Step[], run: Run<KeyValueOp>): void {
+  let open = openPersistently(store, device);
+  for (const step of steps) {
+    if (open.hasLatched) open = openPersistently(store, device);
+    if (step === 'reopen') {
+      sparingly(() => open.close());
+      open = openPersistently(store, device);
+    } else if (step === 'checkpoint') {
+      sparingly(() => open.checkpoint());
+    } else {
+      run.begin(step);
+      if (sparingly(() => open.apply(step))) run.acknowledge(step);
+    }
+  }
+}
+
+/** An error of the medium leaves the operation in doubt. @returns whether there was none */
+function sparingly(run: () => void): boolean {
+  try {
+    run();
+    return true;
+  } catch (error) {
+    if (isReported(error)) return false;
+    throw error;
+  }
+}
+
+/** A fault that goes by itself must not keep anybody out for good. */
+function openPersistently(store: Store, device: BlockDevice): OpenStore {
+  try {
+    return store.open(device);
+  } catch (error) {
+    if (codeOf(error) !== 'EIO') throw error;
+    return store.open(device);
+  }
+}
+
+function isReported(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === 'EIO' || code === 'EINTEGRITY';
+}
+
+function recover(
+  store: Store,
+  device: BlockDevice,
+  keys: readonly string[],
+  run: RecoveryRun<KeyValueOp, Found>,
+): Found | undefined {
+  let open: OpenStore | undefined;
+  const look = (): Found => {
+    try {
+      open = openPersistently(store, device);
+      return open.find(keys);
+    } catch (error) {
+      if (!isReported(error)) throw error;
+      open = undefined;
+      return { ...intact(new Map()), refused: messageOf(error) };
+    }
+  };
+  const first = look();
+  run.observe(first);
+  run.observe(look());
+  if (open === undefined) return undefined;
+  const probe: KeyValueOp = { kind: 'put', key: PROBE_KEY, value: nextProbe(first.values.get(PROBE_KEY)) };
+  run.begin(probe);
+  const store2: OpenStore = open;
+  if (sparingly(() => store2.apply(probe))) run.acknowledge(probe);
+  return look();
+}
+
+/** One more than the last, so that every probe differs from the one before it. */
+function nextProbe(last: Uint8Array | undefined): Uint8Array {
+  return new Uint8Array(PROBE_BYTES).fill(1 + (last?.[0] ?? 0));
+}
+
+function describeOperation(op: KeyValueOp): string {
+  if (op.kind === 'put') return `put ${op.key} (${op.value.length} bytes of ${op.value[0]})`;
+  if (op.kind === 'delete') return `delete ${op.key}`;
+  return `{ ${op.ops.map(describeOperation).join(', ')} }`;
+}
