@@ -26,7 +26,7 @@ export function formatTable(header: readonly string[], rows: readonly (readonly 
   const texts = [header, ...rows.map((row) => row.map(String))];
   const widths = header.map((_, column) => Math.max(...texts.map((row) => (row[column] ?? '').length)));
   const isNumeric = header.map(
-    (_, column) => rows.length > 0 && rows.every((row) => /^[~\d]/.test(String(row[column]))),
+    (_, column) => rows.length > 0 && rows.every((row) => /^(-$|[~\d])/.test(String(row[column]))),
   );
   return texts.map((row) =>
     row

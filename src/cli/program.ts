@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { codeOf, messageOf } from '../core/index.ts';
+import { bugsCommand } from './bugs-command.ts';
 import type { MakeCommand } from './command.ts';
 import { EXIT_MISUSE } from './exit-codes.ts';
 import { exploreCommand } from './explore-options.ts';
@@ -8,7 +9,7 @@ import { replayCommand } from './replay-command.ts';
 import { misuse } from './scenarios.ts';
 
 /** In the order in which the help names them. */
-const COMMANDS: readonly MakeCommand[] = [exploreCommand, replayCommand];
+const COMMANDS: readonly MakeCommand[] = [exploreCommand, replayCommand, bugsCommand];
 
 /**
  * Runs the command line.

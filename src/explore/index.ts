@@ -13,7 +13,7 @@ export type {
 } from './result.ts';
 export type { RecoveryRun, Run, Scenario } from './scenario.ts';
 export type { StackOptions } from './session.ts';
+export { deviationsIn, type ShrinkOptions, type SmallFailure, shrinkSteps } from './shrink-operations.ts';
 export { describeStep, type Step } from './steps.ts';
 export type { StrategyOptions } from './strategy.ts';
 export { type Case, decodeToken, encodeToken, type Level, type Linearity } from './token.ts';
-export { deviationsIn, type ShrinkOptions, type SmallFailure, shrinkSteps } from './shrink-operations.ts';

@@ -1,3 +1,14 @@
+export {
+  type BenchmarkCase,
+  type BenchmarkOptions,
+  type BenchmarkOutcome,
+  type BenchmarkStrategy,
+  type BugFamily,
+  benchmarkCases,
+  benchmarkStrategies,
+  runCase,
+  type StrategyId,
+} from './bugs/index.ts';
 export type { ConformanceCase, DeviceConformanceOptions } from './device-case-types.ts';
 export { deviceConformance } from './device-conformance.ts';
 export {
@@ -18,14 +29,3 @@ export {
   updatedService,
   workloads,
 } from './scenarios/index.ts';
-export {
-  type BenchmarkCase,
-  type BenchmarkOptions,
-  type BenchmarkOutcome,
-  type BenchmarkStrategy,
-  type BugFamily,
-  benchmarkCases,
-  benchmarkStrategies,
-  runCase,
-  type StrategyId,
-} from './bugs/index.ts';

@@ -24,7 +24,7 @@ export const cutBugs: readonly BenchmarkCase[] = [
     'no flush between payload and commit record',
     'littlefs#948; xv6-riscv#534',
     stateFsStore({ commit: 'ordered', rules: { ...soundRules, barriers: { ...barriers, temp: false } } }),
-    [put('a', 1), put('b', 2, LARGE), put('a', 3)],
+    [put('b', 1, LARGE), put('a', 2), put('b', 3)],
   ),
   bug(
     2,
@@ -45,7 +45,7 @@ export const cutBugs: readonly BenchmarkCase[] = [
     'a weaker flush than needed: of one request, not of the device',
     'tigerbeetle#2090',
     stateFsStore({ through: (device) => new LastWriteFlush(device) }),
-    [put('a', 1), put('b', 2, LARGE), put('a', 3)],
+    [put('b', 1, LARGE), put('a', 2), put('b', 3)],
   ),
   bug(
     5,
@@ -87,7 +87,7 @@ export const cutBugs: readonly BenchmarkCase[] = [
     'a rewrite of the same length revives its old successor',
     'kura#47',
     stateFsStore({ rules: { ...soundRules, epochs: false } }),
-    [put('a', 1), put('b', 2, LARGE), put('a', 3)],
+    [put('b', 1, LARGE), put('a', 2), put('b', 3)],
   ),
   bug(
     13,
@@ -131,13 +131,11 @@ export const cutBugs: readonly BenchmarkCase[] = [
     checkpointStore({ ...soundCheckpoint, frontierIsNext: false }),
     [put('a', 1), 'checkpoint', put('b', 2), put('a', 3)],
   ),
-  bug(
-    21,
-    'replacing the superblock is not atomic',
-    'etcd#16596',
-    rootStore({ ...soundRoot, hasTwoCopies: false }),
-    [put('a', 1), put('b', 2), put('a', 3)],
-  ),
+  bug(21, 'replacing the superblock is not atomic', 'etcd#16596', rootStore({ ...soundRoot, hasTwoCopies: false }), [
+    put('a', 1),
+    put('b', 2),
+    put('a', 3),
+  ]),
   bug(
     22,
     'both superblock copies in one flush window',
@@ -152,13 +150,11 @@ export const cutBugs: readonly BenchmarkCase[] = [
     segmentStore({ ...soundSegments, growsFirst: false }),
     [put('a', 1), put('b', 2), put('a', 3)],
   ),
-  bug(
-    24,
-    'size metadata is not synced',
-    'boltdb#284',
-    segmentStore({ ...soundSegments, syncsSize: false }),
-    [put('a', 1), put('b', 2), put('a', 3)],
-  ),
+  bug(24, 'size metadata is not synced', 'boltdb#284', segmentStore({ ...soundSegments, syncsSize: false }), [
+    put('a', 1),
+    put('b', 2),
+    put('a', 3),
+  ]),
   bug(
     25,
     'the fallback superblock points at reused space',
@@ -173,13 +169,11 @@ export const cutBugs: readonly BenchmarkCase[] = [
     rootStore({ ...soundRoot, alternates: false }),
     [put('a', 1), put('b', 2), put('a', 3)],
   ),
-  bug(
-    27,
-    'part of a batch becomes visible',
-    'leveldb#251',
-    logStore({ ...soundLog, batches: false }),
-    [put('a', 1), batch(put('a', 2), put('b', 3)), put('c', 4)],
-  ),
+  bug(27, 'part of a batch becomes visible', 'leveldb#251', logStore({ ...soundLog, batches: false }), [
+    put('a', 1),
+    batch(put('a', 2), put('b', 3)),
+    put('c', 4),
+  ]),
   bug(
     31,
     'a dirty page is silently skipped',
@@ -187,13 +181,11 @@ export const cutBugs: readonly BenchmarkCase[] = [
     walStore({ ...soundWal, writesAllPages: false }),
     [put('a', 1), put('b', 2), 'checkpoint', put('a', 3)],
   ),
-  bug(
-    35,
-    'recovery crashes on a torn structure',
-    'redb#888',
-    logStore({ ...soundLog, verifiesFirst: false }),
-    [put('a', 1), put('b', 2, 600), put('a', 3)],
-  ),
+  bug(35, 'recovery crashes on a torn structure', 'redb#888', logStore({ ...soundLog, verifiesFirst: false }), [
+    put('a', 1),
+    put('b', 2, 600),
+    put('a', 3),
+  ]),
   bug(
     37,
     'the root pointer switch is not made durable',

@@ -3,7 +3,16 @@ import { CodedError, viewOf } from '../../core/index.ts';
 import type { KeyValueOp } from '../../explore/index.ts';
 import { getText, isSealed, putText, SEALED_AT, SECTOR, seal } from './sealed.ts';
 import { SLOT_BODY_AT, SuperblockSlots, soundSlots } from './slots.ts';
-import { applyChange, type Change, changesOf, damaged, type Found, intact, type OpenStore, type Store } from './store.ts';
+import {
+  applyChange,
+  type Change,
+  changesOf,
+  damaged,
+  type Found,
+  intact,
+  type OpenStore,
+  type Store,
+} from './store.ts';
 
 /** What makes the checkpointing store sound; the benchmark takes one away. */
 export interface CheckpointRules {

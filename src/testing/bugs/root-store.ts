@@ -150,7 +150,8 @@ class RootStore implements OpenStore {
   #writePointers(pointers: ReadonlyMap<string, Pointer>): void {
     const { bytes } = this.#root;
     const view = viewOf(bytes);
-    if (pointers.size > MAX_POINTERS) throw new CodedError('ENOSPC', `root-switching store: ${MAX_POINTERS} keys at most`);
+    if (pointers.size > MAX_POINTERS)
+      throw new CodedError('ENOSPC', `root-switching store: ${MAX_POINTERS} keys at most`);
     bytes.fill(0, POINTERS_AT);
     for (const [i, [key, { block, generation }]] of [...pointers].entries()) {
       const at = POINTERS_AT + i * POINTER_BYTES;

@@ -44,7 +44,8 @@ export function runCase(
   const search = searchFor(theCase, strategy, options.seed ?? BENCHMARK_SEED, budget);
   const elapsedMs = clock.monotonicMs() - startMs;
   const { found, recoveries, finished, message, exploration } = search;
-  const small = found && shrinks ? shrinkSteps(theCase.steps, scenarioOf(theCase), { explore: exploration }) : undefined;
+  const small =
+    found && shrinks ? shrinkSteps(theCase.steps, scenarioOf(theCase), { explore: exploration }) : undefined;
   return {
     found,
     recoveries,

@@ -28,7 +28,7 @@ const MAGIC = 0x544f_4c53;
 const GENERATION_AT = SEALED_AT;
 const SLOT_AT = SEALED_AT + 4;
 /** Where the caller's part of a superblock starts. */
-export const SLOT_BODY_AT = SEALED_AT + 8;
+export const SLOT_BODY_AT: number = SEALED_AT + 8;
 
 /** A superblock in two copies, which are written in turn; the valid one with the higher generation counts. */
 export class SuperblockSlots {
