@@ -5,17 +5,20 @@ export type Cancel = () => void;
 
 /** Where waiting comes in. Nothing outside this file sets the machine's timers. */
 export interface Timers {
-  /** Calls `run` once, not before `delayMs` milliseconds have passed. */
-  after(delayMs: number, run: () => void): Cancel;
+  /**
+   * Calls `run` once, not before `delayMs` milliseconds have passed.
+   * @param keepsAlive whether the process waits for it that has nothing else to do. Default true
+   */
+  after(delayMs: number, run: () => void, keepsAlive?: boolean): Cancel;
   /** Calls `run` once, when everything that is ready now has been handled. */
   soon(run: () => void): Cancel;
 }
 
-/** The machine's timers. They keep no process alive that has nothing else to do. */
+/** The machine's timers. */
 export const systemTimers: Timers = {
-  after: (delayMs, run) => {
+  after: (delayMs, run, keepsAlive = true) => {
     const timer = setTimeout(run, delayMs);
-    timer.unref();
+    if (!keepsAlive) timer.unref();
     return () => clearTimeout(timer);
   },
   soon: (run) => {

@@ -122,6 +122,11 @@ export class StateFs {
     return this.#options.readOnly;
   }
 
+  /** Whether a commit or flush failed, so that what the disk holds is in doubt and changes are refused until reopened. */
+  get isLatched(): boolean {
+    return this.#writer.inDoubt !== undefined;
+  }
+
   /**
    * Stores `payload` under `key`. On return it survives any later power cut; if it throws, the old value stays, now
    * and after any cut. The one exception is an EIO of the commit itself: the outcome is in doubt, the store refuses

@@ -33,6 +33,34 @@ export {
   reject,
   type SlotName,
 } from './boot-state.ts';
+export type { Channel, ChannelHandlers, Connector } from './channel.ts';
+export {
+  type ClientEvent,
+  type ClientOptions,
+  type PutAtomicOptions,
+  type PutMetadata,
+  type PutOptions,
+  type PutReceipt,
+  StateFsClient,
+  type StoredValue,
+} from './client.ts';
+export { StateFsClientError } from './client-error.ts';
+export {
+  decodeRequest,
+  decodeResponse,
+  encodeError,
+  encodeRequest,
+  encodeResponse,
+  type Fault,
+  isFault,
+  type Request,
+  type RequestFields,
+  type Response,
+  type ResponseFields,
+} from './codec.ts';
+export type { ServiceEvent } from './executor.ts';
+export { FrameReader, type RawFrame } from './frame-reader.ts';
+export { inProcess } from './in-process.ts';
 export {
   DEVICE_KEY_BYTES,
   DEVICE_KEY_PATH,
@@ -43,6 +71,9 @@ export {
   type Signature,
   verifySignature,
 } from './keystored.ts';
+export type { Limits } from './limits.ts';
+export type { BackOff } from './link.ts';
+export { MAX_CLIENTS_PER_SUBJECT, type OnceNonce, RESERVED_TREE } from './once.ts';
 export {
   ERROR_FIELDS,
   HEADER_FIELDS,
@@ -76,5 +107,9 @@ export {
   parsePolicy,
   reloadPolicy,
 } from './policy-file.ts';
+export { type Admission, type ServiceOptions, StateFsService } from './service.ts';
+export { LARGEST_FRAME_BYTES, type Peer, type Session } from './session.ts';
 export type { Answer, StatePort } from './state-port.ts';
+export { unixSocket } from './unix-client.ts';
+export { UnixServer } from './unix-server.ts';
 export { BOOT_CONTROL_PATH, Updated } from './updated.ts';

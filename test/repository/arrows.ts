@@ -37,6 +37,8 @@ export const EXCEPTIONS: ReadonlyMap<string, string> = new Map([
   ['statefs/format.ts', 'randomBytes'],
   // A device key that can be predicted is none; `KeystoredOptions.generateSeed` injects it.
   ['statefsd/keystored.ts', 'randomBytes'],
+  // No two clients may have one id; `ClientOptions.clientId` injects it.
+  ['statefsd/client-id.ts', 'randomBytes'],
 ]);
 
 /** One `import` or `export ... from`. */
