@@ -84,6 +84,23 @@ export class MemoryDevice implements BlockDevice {
     return this.#pages.size * this.#pageBytes;
   }
 
+  /**
+   * How far the sectors from `sector` on, at most `sectorCount`, are alike in whether memory is held for them. In steps of
+   * pages: what was zeroed in part still counts as held.
+   * @returns their number: positive where memory is held, negative where it is not and they read as zeros
+   */
+  extent(sector: number, sectorCount: number): number {
+    this.#checkOpen();
+    checkRange(this, sector, sectorCount);
+    let page = Math.floor(sector / PAGE_SECTORS);
+    const held = this.#pages.has(page);
+    const end = sector + sectorCount;
+    do page++;
+    while (page * PAGE_SECTORS < end && this.#pages.has(page) === held);
+    const alike = Math.min(end, page * PAGE_SECTORS) - sector;
+    return held ? alike : -alike;
+  }
+
   read(sector: number, target: Uint8Array): void {
     this.#checkOpen();
     checkTransfer(this, sector, target);

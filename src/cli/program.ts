@@ -2,14 +2,16 @@ import { Command, CommanderError } from 'commander';
 import { codeOf, messageOf } from '../core/index.ts';
 import { bugsCommand } from './bugs-command.ts';
 import type { MakeCommand } from './command.ts';
+import { ctlCommand } from './ctl-command.ts';
 import { EXIT_MISUSE } from './exit-codes.ts';
 import { exploreCommand } from './explore-options.ts';
 import type { Output } from './output.ts';
 import { replayCommand } from './replay-command.ts';
 import { misuse } from './scenarios.ts';
+import { serveCommand } from './serve-command.ts';
 
 /** In the order in which the help names them. */
-const COMMANDS: readonly MakeCommand[] = [exploreCommand, replayCommand, bugsCommand];
+const COMMANDS: readonly MakeCommand[] = [exploreCommand, replayCommand, bugsCommand, serveCommand, ctlCommand];
 
 /**
  * Runs the command line.

@@ -26,7 +26,7 @@ interface ScenarioSettings {
 /** The folder of powercut's own code. */
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const SCRIPT = /\.[cm]?[jt]s$/;
-const CAPABILITIES = ['core', 'blockdev', 'envelope', 'faults', 'virtio', 'statefs', 'explore', 'testing'];
+const CAPABILITIES = ['core', 'blockdev', 'envelope', 'faults', 'virtio', 'statefs', 'explore', 'serve', 'testing'];
 
 /**
  * The scenario of that name, or of that file.

@@ -10,8 +10,10 @@ export const ARROWS: Readonly<Record<string, readonly string[]>> = {
   statefs: ['core', 'blockdev', 'envelope'],
   statefsd: ['core', 'envelope', 'statefs'],
   explore: ['core', 'blockdev', 'faults'],
+  // Doors for clients of other processes: docs/serve.md.
+  serve: ['core', 'blockdev', 'virtio', 'faults', 'explore'],
   testing: ['core', 'blockdev', 'envelope', 'virtio', 'faults', 'statefs', 'statefsd', 'explore'],
-  cli: ['core', 'blockdev', 'envelope', 'virtio', 'faults', 'statefs', 'statefsd', 'explore', 'testing'],
+  cli: ['core', 'blockdev', 'envelope', 'virtio', 'faults', 'statefs', 'statefsd', 'explore', 'serve', 'testing'],
 };
 
 /** Hidden clocks and randomness. They come in through `Clock`, `Prng` and `Choices`. */
