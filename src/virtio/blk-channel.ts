@@ -1,7 +1,9 @@
 import { DeviceError } from '../core/index.ts';
 import { BlkHandshake, type BlkTraits } from './blk-handshake.ts';
 import { CONFIG } from './blk-layout.ts';
-import { BlkSlots, type DriverMemory, type QueueTraits } from './blk-slots.ts';
+import { BlkSlots } from './blk-slots.ts';
+import type { DriverMemory } from './driver-memory.ts';
+import { F_EVENT_IDX, F_INDIRECT_DESC } from './features.ts';
 import { type GuestMemory, highWord, lowWord } from './memory.ts';
 import {
   INTERRUPT_CONFIG,
@@ -19,14 +21,19 @@ import {
   REG_QUEUE_NUM,
   REG_QUEUE_NUM_MAX,
   REG_QUEUE_READY,
+  REG_QUEUE_RESET,
   REG_QUEUE_SEL,
   REG_STATUS,
 } from './mmio-layout.ts';
 import type { RegisterBus } from './model.ts';
+import type { QueueTraits } from './slot-plan.ts';
 import { STATUS_DRIVER_OK, STATUS_NEEDS_RESET } from './status.ts';
 
 export interface VirtioBlkDriverOptions extends DriverMemory {
-  /** Feature bits not to accept even where the device offers them. */
+  /**
+   * Feature bits not to accept even where the device offers them. Default: INDIRECT_DESC and EVENT_IDX, which save ring
+   * entries and notifications: in one process neither costs as much as the saving does.
+   */
   readonly decline?: readonly number[];
   /**
    * Called when requests are in flight and the device has given none back. True: look again (time was let pass, or
@@ -35,8 +42,7 @@ export interface VirtioBlkDriverOptions extends DriverMemory {
   readonly onIdle?: () => boolean;
 }
 
-/** The one queue of a device without MQ (virtio 5.2.2). */
-const REQUEST_QUEUE = 0;
+const DECLINED: readonly number[] = [F_INDIRECT_DESC, F_EVENT_IDX];
 
 /**
  * The driver's line to one device: sets it up, notifies it, handles its interrupts, collects what it gives back, and
@@ -46,6 +52,7 @@ export class BlkChannel {
   readonly slots: BlkSlots;
   readonly #bus: RegisterBus;
   readonly #handshake: BlkHandshake;
+  readonly #queueCountMax: number = 0;
   readonly #onIdle: (() => boolean) | undefined;
   readonly #onDone: (slot: number) => void;
   #traits: BlkTraits;
@@ -53,8 +60,8 @@ export class BlkChannel {
   #state: 'unready' | 'live' | 'stopped' | 'closed' = 'unready';
   /** What every operation throws in state `stopped`. */
   #stopError: unknown;
-  /** Requests were made available of which the device was not told. */
-  #hasNews = false;
+  /** For each queue, whether requests were made available of which the device was not told. */
+  readonly #news: boolean[] = [];
 
   /**
    * Runs the whole initialisation.
@@ -63,7 +70,8 @@ export class BlkChannel {
    */
   constructor(bus: RegisterBus, memory: GuestMemory, options: VirtioBlkDriverOptions, onDone: (slot: number) => void) {
     this.#bus = bus;
-    this.#handshake = new BlkHandshake(bus, options.decline ?? []);
+    this.#queueCountMax = options.queueCountMax ?? 1;
+    this.#handshake = new BlkHandshake(bus, options.decline ?? DECLINED);
     this.#onIdle = options.onIdle;
     this.#onDone = onDone;
     this.#traits = this.#negotiate();
@@ -126,7 +134,7 @@ export class BlkChannel {
   /** As {@link BlkSlots.submit}; the device hears of it with the next `pump`. */
   submit(slot: number, type: number, unit: number, givenBytes: number, roomBytes: number): void {
     this.slots.submit(slot, type, unit, givenBytes, roomBytes);
-    this.#hasNews = true;
+    this.#news[this.slots.queueOf(slot)] = true;
   }
 
   /** Lets the device work until a request is done. @throws what stopped the device */
@@ -139,14 +147,37 @@ export class BlkChannel {
 
   /** Notifies, handles interrupts, collects. @returns whether any request came back */
   pump(): boolean {
-    if (this.#hasNews) {
-      this.#hasNews = false;
-      if (this.slots.wantsNotification) this.#bus.write(REG_QUEUE_NOTIFY, 4, REQUEST_QUEUE);
-    }
+    for (let index = 0; index < this.#news.length; index++) if (this.#news[index]) this.#notify(index);
     const halted = this.#bus.halted;
     if (halted !== undefined) throw this.#stop(halted.error);
     if (this.#bus.interruptAsserted) this.#interrupt();
     return this.#collect();
+  }
+
+  /**
+   * Resets one queue and sets it up anew, the others being left as they are (virtio 2.6.1).
+   * @param onLost called for each request that was in flight there: its slot is free
+   * @throws DeviceError EIO where the device does not finish
+   */
+  resetQueue(index: number, onLost: (slot: number) => void): void {
+    const bus = this.#bus;
+    bus.write(REG_QUEUE_SEL, 4, index);
+    bus.write(REG_QUEUE_RESET, 4, 1);
+    if (bus.read(REG_QUEUE_RESET, 4) !== 0 || bus.read(REG_QUEUE_READY, 4) !== 0) {
+      throw this.#stop(new DeviceError('EIO', `the virtio device does not finish the reset of queue ${index}`));
+    }
+    this.slots.resetQueue(index, onLost);
+    this.#news[index] = false;
+    this.#setUpQueue(index);
+  }
+
+  /** With NOTIFICATION_DATA, tells where the ring stands as well (2.9, 4.2.2). */
+  #notify(index: number): void {
+    this.#news[index] = false;
+    const queue = this.slots.queues[index]!;
+    if (!queue.wantsNotification()) return;
+    const data = this.#traits.notifiesWithData ? (queue.notificationData << 16) >>> 0 : 0;
+    this.#bus.write(REG_QUEUE_NOTIFY, 4, data + index);
   }
 
   #negotiate(): BlkTraits {
@@ -158,30 +189,43 @@ export class BlkChannel {
   }
 
   #queueTraits(): QueueTraits {
-    this.#bus.write(REG_QUEUE_SEL, 4, REQUEST_QUEUE);
-    const queueSizeMax = this.#bus.read(REG_QUEUE_NUM_MAX, 4);
-    const { sizeMaxBytes, segMax, sectorBytes } = this.#traits;
-    return { queueSizeMax, sizeMaxBytes, segMax, sectorBytes };
+    const { sizeMaxBytes, segMax, sectorBytes, packed, ringOptions: options } = this.#traits;
+    const queueCount = Math.min(this.#traits.queueCount, this.#queueCountMax);
+    let queueSizeMax = Number.POSITIVE_INFINITY;
+    for (let index = 0; index < queueCount; index++) {
+      this.#bus.write(REG_QUEUE_SEL, 4, index);
+      queueSizeMax = Math.min(queueSizeMax, this.#bus.read(REG_QUEUE_NUM_MAX, 4));
+    }
+    return { queueSizeMax, sizeMaxBytes, segMax, sectorBytes, queueCount, packed, options };
   }
 
   /** Steps 7 and 8 of the initialisation (3.1.1, 4.2.3.2). */
   #goLive(): void {
     const bus = this.#bus;
-    const { size, desc, driver, device } = this.slots.ring.addresses;
-    bus.write(REG_QUEUE_SEL, 4, REQUEST_QUEUE);
-    if (bus.read(REG_QUEUE_READY, 4) !== 0) throw this.#handshake.giveUp('the queue is in use after a reset');
-    bus.write(REG_QUEUE_NUM, 4, size);
-    this.#writeAddress(REG_QUEUE_DESC_LOW, REG_QUEUE_DESC_HIGH, desc);
-    this.#writeAddress(REG_QUEUE_DRIVER_LOW, REG_QUEUE_DRIVER_HIGH, driver);
-    this.#writeAddress(REG_QUEUE_DEVICE_LOW, REG_QUEUE_DEVICE_HIGH, device);
-    bus.write(REG_QUEUE_READY, 4, 1);
+    for (const index of this.slots.queues.keys()) {
+      bus.write(REG_QUEUE_SEL, 4, index);
+      if (bus.read(REG_QUEUE_READY, 4) !== 0) throw this.#handshake.giveUp('the queue is in use after a reset');
+      this.#setUpQueue(index);
+    }
     bus.write(REG_STATUS, 4, bus.read(REG_STATUS, 4) | STATUS_DRIVER_OK);
     const status = bus.read(REG_STATUS, 4);
     if ((status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET)) !== STATUS_DRIVER_OK) {
       throw this.#handshake.giveUp('the device does not accept the queue');
     }
-    this.#hasNews = false;
+    this.#news.length = this.slots.queues.length;
+    this.#news.fill(false);
     this.#state = 'live';
+  }
+
+  #setUpQueue(index: number): void {
+    const bus = this.#bus;
+    const { size, desc, driver, device } = this.slots.queues[index]!.addresses;
+    bus.write(REG_QUEUE_SEL, 4, index);
+    bus.write(REG_QUEUE_NUM, 4, size);
+    this.#writeAddress(REG_QUEUE_DESC_LOW, REG_QUEUE_DESC_HIGH, desc);
+    this.#writeAddress(REG_QUEUE_DRIVER_LOW, REG_QUEUE_DRIVER_HIGH, driver);
+    this.#writeAddress(REG_QUEUE_DEVICE_LOW, REG_QUEUE_DEVICE_HIGH, device);
+    bus.write(REG_QUEUE_READY, 4, 1);
   }
 
   #writeAddress(lowRegister: number, highRegister: number, address: number): void {

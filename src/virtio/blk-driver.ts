@@ -7,17 +7,20 @@ import {
   type WriteOptions,
   type WriteZeroesOptions,
 } from '../blockdev/index.ts';
-import { DeviceError, viewOf } from '../core/index.ts';
+import { assertInteger, DeviceError, viewOf } from '../core/index.ts';
 import { BlkChannel, type VirtioBlkDriverOptions } from './blk-channel.ts';
 import type { BlkTraits } from './blk-handshake.ts';
 import {
   BLK_T_DISCARD,
   BLK_T_FLUSH,
   BLK_T_GET_ID,
+  BLK_T_GET_LIFETIME,
   BLK_T_IN,
   BLK_T_OUT,
+  BLK_T_SECURE_ERASE,
   BLK_T_WRITE_ZEROES,
   ID_BYTES,
+  LIFETIME_BYTES,
   RANGE_BYTES,
   RANGE_COUNT,
   RANGE_F_UNMAP,
@@ -25,6 +28,7 @@ import {
   RANGE_SECTOR,
   UNIT_BYTES,
 } from './blk-layout.ts';
+import { type BlkLifetime, decodeLifetime } from './blk-lifetime.ts';
 import type { BlkSlots } from './blk-slots.ts';
 import { type GuestMemory, highWord, lowWord } from './memory.ts';
 import type { RegisterBus } from './model.ts';
@@ -88,6 +92,11 @@ export class VirtioBlkDriver implements BlockDevice {
   /** Requests that can be in flight at once. */
   get slotCount(): number {
     return this.#slots.slotCount;
+  }
+
+  /** Queues in use. */
+  get queueCount(): number {
+    return this.#slots.queues.length;
   }
 
   /** Most bytes that one request carries: the limit of `submitRead` and `submitWrite`. */
@@ -155,6 +164,40 @@ export class VirtioBlkDriver implements BlockDevice {
     const field = this.#slots.data(slot, ID_BYTES);
     const end = field.indexOf(0);
     return Buffer.from(field.subarray(0, end < 0 ? ID_BYTES : end)).toString('latin1');
+  }
+
+  /** How worn the medium is. @throws DeviceError ENOTSUP where LIFETIME was not negotiated */
+  getLifetime(): BlkLifetime {
+    this.#channel.checkUsable();
+    if (!this.#channel.traits.hasLifetime) throw notSupported('getLifetime', 'LIFETIME');
+    const slot = this.#single(BLK_T_GET_LIFETIME, LIFETIME_BYTES);
+    return decodeLifetime(this.#slots.data(slot, LIFETIME_BYTES));
+  }
+
+  /**
+   * Erases sectors so that nothing of their content is left anywhere on the medium; durable when it returns.
+   * @throws DeviceError ENOTSUP where SECURE_ERASE was not negotiated
+   */
+  secureErase(sector: number, sectorCount: number): void {
+    this.#channel.checkUsable();
+    if (this.#channel.traits.eraseUnitsMax === 0) throw notSupported('secureErase', 'SECURE_ERASE');
+    checkWritable(this);
+    checkRange(this, sector, sectorCount);
+    this.#ranges(BLK_T_SECURE_ERASE, sector, sectorCount, this.#channel.traits.eraseUnitsMax, 0);
+  }
+
+  /**
+   * Gives up what is in flight on one queue, and sets it up anew. Its tickets are void; what became of their requests is
+   * not known.
+   * @throws DeviceError ENOTSUP where RING_RESET was not negotiated
+   */
+  resetQueue(index: number): void {
+    this.#channel.checkUsable();
+    if (!this.#channel.traits.resetsQueues) throw notSupported('resetQueue', 'RING_RESET');
+    assertInteger(index, 'index', 0, this.queueCount - 1);
+    this.#channel.resetQueue(index, (slot) => {
+      this.#ticketBytes[slot] = -1;
+    });
   }
 
   /**

@@ -5,7 +5,10 @@ import {
   BLK_F_CONFIG_WCE,
   BLK_F_DISCARD,
   BLK_F_FLUSH,
+  BLK_F_LIFETIME,
+  BLK_F_MQ,
   BLK_F_RO,
+  BLK_F_SECURE_ERASE,
   BLK_F_SEG_MAX,
   BLK_F_SIZE_MAX,
   BLK_F_TOPOLOGY,
@@ -13,7 +16,17 @@ import {
   CONFIG,
   UNIT_BYTES,
 } from './blk-layout.ts';
-import { F_VERSION_1, type FeatureWords, featureWords, hasFeature } from './features.ts';
+import { type RingOptions, ringOptions } from './device-queue.ts';
+import {
+  F_NOTIFICATION_DATA,
+  F_RING_PACKED,
+  F_RING_RESET,
+  F_VERSION_1,
+  type FeatureWords,
+  featureWords,
+  hasFeature,
+  RING_FEATURES,
+} from './features.ts';
 import { joinWords } from './memory.ts';
 import {
   MAGIC,
@@ -43,7 +56,13 @@ const UNDERSTOOD: FeatureWords = featureWords([
   BLK_F_TOPOLOGY,
   BLK_F_CONFIG_WCE,
   BLK_F_DISCARD,
+  BLK_F_MQ,
   BLK_F_WRITE_ZEROES,
+  BLK_F_LIFETIME,
+  BLK_F_SECURE_ERASE,
+  ...RING_FEATURES,
+  F_NOTIFICATION_DATA,
+  F_RING_RESET,
 ]);
 
 /** The spec allots bits up to 127; the words above the second hold none that we understand. */
@@ -70,6 +89,18 @@ export interface BlkTraits {
   readonly discardUnitsMax: number;
   /** Likewise for a write zeroes. */
   readonly zeroUnitsMax: number;
+  /** Likewise for a secure erase. */
+  readonly eraseUnitsMax: number;
+  /** GET_LIFETIME works. */
+  readonly hasLifetime: boolean;
+  /** Queues that the device has. */
+  readonly queueCount: number;
+  readonly packed: boolean;
+  readonly ringOptions: RingOptions;
+  /** A notification tells where the ring stands (NOTIFICATION_DATA). */
+  readonly notifiesWithData: boolean;
+  /** A queue can be reset by itself (RING_RESET). */
+  readonly resetsQueues: boolean;
 }
 
 /** Steps 1 to 6 of the initialisation (virtio 3.1.1, 4.2.3.1), and the configuration space. */
@@ -166,6 +197,13 @@ export class BlkHandshake {
         switchesCache,
         discardUnitsMax: this.#rangeUnits(BLK_F_DISCARD, CONFIG.maxDiscardSectors, sectorBytes),
         zeroUnitsMax: this.#rangeUnits(BLK_F_WRITE_ZEROES, CONFIG.maxWriteZeroesSectors, sectorBytes),
+        eraseUnitsMax: this.#rangeUnits(BLK_F_SECURE_ERASE, CONFIG.maxSecureEraseSectors, sectorBytes),
+        hasLifetime: this.#has(BLK_F_LIFETIME),
+        queueCount: this.#queueCount(),
+        packed: this.#has(F_RING_PACKED),
+        ringOptions: ringOptions(this.#accepted),
+        notifiesWithData: this.#has(F_NOTIFICATION_DATA),
+        resetsQueues: this.#has(F_RING_RESET),
       };
     });
   }
@@ -207,6 +245,13 @@ export class BlkHandshake {
     const sectorCount = Math.floor((units * UNIT_BYTES) / sectorBytes);
     if (sectorCount < 1) throw this.giveUp(`capacity: expected 1 to 2^53 - 1 units of 512 bytes, got ${units}`);
     return sectorCount;
+  }
+
+  #queueCount(): number {
+    if (!this.#has(BLK_F_MQ)) return 1;
+    const count = this.#bus.read(REG_CONFIG + CONFIG.numQueues, 2);
+    if (count < 1) throw this.giveUp(`num_queues: expected at least 1, got ${count}`);
+    return count;
   }
 
   #limit(bit: number, offset: number, absent: number): number {

@@ -1,4 +1,4 @@
-import { assertInteger, DeviceError, invariant, setU64, viewOf } from '../core/index.ts';
+import { DeviceError, invariant, setU64, viewOf } from '../core/index.ts';
 import {
   BLK_S_IOERR,
   BLK_S_OK,
@@ -8,121 +8,41 @@ import {
   HEADER_SECTOR,
   HEADER_TYPE,
 } from './blk-layout.ts';
-import { DriverRing } from './driver-ring.ts';
-import type { GuestMemory } from './memory.ts';
 import {
-  alignUp,
-  DESC_F_NEXT,
-  DESC_F_WRITE,
-  INDEX_MASK,
-  layOutQueue,
-  queueEnd,
-  USED_F_NO_NOTIFY,
-} from './split-layout.ts';
+  type DriverLayout,
+  type DriverMemory,
+  driverMemoryBytes,
+  layOutDriverMemory,
+  resolveDriverMemory,
+  SLOT_HEAD_BYTES,
+  SLOT_STATUS,
+} from './driver-memory.ts';
+import { type DriverQueue, type DriverQueuePlan, lies } from './driver-queue.ts';
+import type { GuestMemory } from './memory.ts';
+import { PackedDriverQueue } from './packed-driver-queue.ts';
+import { planSlots, type QueueTraits, type SlotPlan } from './slot-plan.ts';
+import { SplitDriverQueue } from './split-driver-queue.ts';
+import { DESC_BYTES, DESC_F_NEXT, DESC_F_WRITE } from './split-layout.ts';
 
-/** How much guest memory the driver takes for itself. */
-export interface DriverMemory {
-  /** First guest address of the driver's memory. Default 0. */
-  readonly start?: number;
-  /** Requests that can be in flight at once. Default 8. */
-  readonly slotCount?: number;
-  /** Bytes of data that one request can carry; a longer transfer is split. Default 65536. */
-  readonly slotBytes?: number;
-  /** Most entries of the ring. Default 128. */
-  readonly ringSizeMax?: number;
-}
-
-/** How the slots use a device's queue, from what the device allows. */
-interface SlotPlan {
-  readonly queueSize: number;
-  readonly slotCount: number;
-  /** Most data in one request: whole sectors. */
-  readonly chunkBytes: number;
-  readonly segmentBytes: number;
-  readonly segmentCount: number;
-}
-
-/** What of a device bears on the plan. */
-export interface QueueTraits {
-  readonly queueSizeMax: number;
-  readonly sizeMaxBytes: number;
-  readonly segMax: number;
-  readonly sectorBytes: number;
-}
-
-/** Header (16 bytes) and status byte of a slot, padded. */
-const SLOT_HEAD_BYTES = 32;
-const SLOT_STATUS = HEADER_BYTES;
 /** No status that a device writes: it tells a request that was answered from one that was not. */
 const STATUS_NONE = 0xff;
 
 const FREE = 0;
-const IN_FLIGHT = 1;
-const DONE = 2;
-
-/** @throws TypeError, RangeError */
-function resolveDriverMemory(options: DriverMemory): Required<DriverMemory> {
-  const { start = 0, slotCount = 8, slotBytes = 65536, ringSizeMax = 128 } = options;
-  assertInteger(start, 'start');
-  assertInteger(slotCount, 'slotCount', 1, 1024);
-  assertInteger(slotBytes, 'slotBytes', 4096, 2 ** 30);
-  assertInteger(ringSizeMax, 'ringSizeMax', 4, 32768);
-  return { start, slotCount, slotBytes, ringSizeMax };
-}
-
-/** Bytes of guest memory that a driver with these options uses, from `start` on. */
-export function driverMemoryBytes(options: DriverMemory = {}): number {
-  const resolved = resolveDriverMemory(options);
-  return dataStart(resolved) + resolved.slotCount * resolved.slotBytes - resolved.start;
-}
-
-function headsStart({ start, ringSizeMax }: Required<DriverMemory>): number {
-  return alignUp(queueEnd(layOutQueue(start, ringSizeMax)), SLOT_HEAD_BYTES);
-}
-
-function dataStart(options: Required<DriverMemory>): number {
-  return alignUp(headsStart(options) + options.slotCount * SLOT_HEAD_BYTES, 4096);
-}
+const TAKEN = 1;
+const IN_FLIGHT = 2;
+const DONE = 3;
 
 /**
- * Fits the wanted slots into a queue: each has its own descriptors (header, data segments, status), for good.
- * @throws DeviceError EIO where the device leaves no room for one sector in one request
- */
-function planSlots(device: QueueTraits, wanted: Required<DriverMemory>): SlotPlan {
-  const { sectorBytes } = device;
-  const ringSize = floorPowerOfTwo(Math.min(device.queueSizeMax, wanted.ringSizeMax));
-  const segmentBytes = Math.min(device.sizeMaxBytes, wanted.slotBytes);
-  // Many small segments would leave room for few requests: rather shorter requests, and all slots.
-  const fairCount = Math.max(Math.ceil(sectorBytes / segmentBytes), Math.floor(ringSize / wanted.slotCount) - 2);
-  const fullCount = Math.ceil(wanted.slotBytes / segmentBytes);
-  const segmentCount = Math.min(fullCount, fairCount, device.segMax, ringSize - 2);
-  const roomBytes = Math.min(wanted.slotBytes, segmentCount * segmentBytes);
-  const chunkBytes = roomBytes - (roomBytes % sectorBytes);
-  if (!(segmentCount >= 1 && chunkBytes >= sectorBytes)) {
-    const limits = `queue of ${device.queueSizeMax}, SEG_MAX ${device.segMax}, SIZE_MAX ${device.sizeMaxBytes}`;
-    throw new DeviceError('EIO', `device limits: expected room for a sector of ${sectorBytes} bytes, got a ${limits}`);
-  }
-  const stride = segmentCount + 2;
-  const slotCount = Math.min(wanted.slotCount, Math.floor(ringSize / stride));
-  const queueSize = Math.min(ringSize, 2 * floorPowerOfTwo(slotCount * stride - 1));
-  return { queueSize, slotCount, chunkBytes, segmentBytes, segmentCount };
-}
-
-function floorPowerOfTwo(value: number): number {
-  return value < 1 ? 0 : 2 ** (31 - Math.clz32(value));
-}
-
-/**
- * The driver's requests: a fixed number of slots, each with its descriptors, its header, its status byte and its bounce
- * buffer in guest memory, so that a request allocates nothing. What the device hands back is checked, not believed.
+ * The driver's requests: a fixed number of slots, each with its header, its status byte and its bounce buffer in guest
+ * memory, so that a request allocates nothing. They are spread over the queues, slot after slot. What the device hands
+ * back is checked, not believed.
  */
 export class BlkSlots {
   /** Slots in flight. */
   inFlightCount = 0;
   readonly #memory: GuestMemory;
   readonly #wanted: Required<DriverMemory>;
-  readonly #headsStart: number;
-  readonly #dataStart: number;
+  readonly #layout: DriverLayout;
   /** Headers and status bytes of all slots, and their bounce buffers: the driver's own memory, checked once. */
   readonly #heads: DataView;
   readonly #data: Uint8Array;
@@ -130,38 +50,40 @@ export class BlkSlots {
   readonly #states: Uint8Array;
   readonly #roomBytes: Float64Array;
   readonly #usedBytes: Float64Array;
-  /** What each slot's descriptors are linked for: bytes of data, below 0 where the device writes them; NaN for nothing. */
-  readonly #linkedBytes: Float64Array;
+  /** Of each slot, its queue, and the number of its requests there. */
+  readonly #queueIndices: Uint16Array;
+  readonly #requests: Uint16Array;
   readonly #free: number[] = [];
+  #traits: QueueTraits;
   #plan: SlotPlan;
-  #ring: DriverRing;
-  #stride = 0;
-  #nextUsed = 0;
+  #queues: readonly DriverQueue[];
 
   /** @throws RangeError where guest memory is too small */
   constructor(memory: GuestMemory, options: DriverMemory, device: QueueTraits) {
     this.#memory = memory;
     this.#wanted = resolveDriverMemory(options);
+    this.#layout = layOutDriverMemory(this.#wanted);
     const { start, slotCount } = this.#wanted;
     if (!memory.contains(start, driverMemoryBytes(options))) {
       throw new RangeError(`memory: expected ${driverMemoryBytes(options)} bytes for the driver from ${start} on`);
     }
-    this.#headsStart = headsStart(this.#wanted);
-    this.#dataStart = dataStart(this.#wanted);
     this.#slotBytes = this.#wanted.slotBytes;
-    this.#heads = viewOf(this.#own(this.#headsStart, slotCount * SLOT_HEAD_BYTES));
-    this.#data = this.#own(this.#dataStart, slotCount * this.#slotBytes);
+    this.#heads = viewOf(this.#own(this.#layout.heads, slotCount * SLOT_HEAD_BYTES));
+    this.#data = this.#own(this.#layout.data, slotCount * this.#slotBytes);
     this.#states = new Uint8Array(slotCount);
     this.#roomBytes = new Float64Array(slotCount);
     this.#usedBytes = new Float64Array(slotCount);
-    this.#linkedBytes = new Float64Array(slotCount);
-    this.#plan = planSlots(device, this.#wanted);
-    this.#ring = this.#makeRing();
-    this.#layOut();
+    this.#queueIndices = new Uint16Array(slotCount);
+    this.#requests = new Uint16Array(slotCount);
+    this.#traits = device;
+    this.#plan = planSlots(device, this.#wanted, this.#layout.tableSize);
+    this.#queues = this.#makeQueues();
+    this.#freeAll();
   }
 
-  get ring(): DriverRing {
-    return this.#ring;
+  /** The queues, by their index in the device. */
+  get queues(): readonly DriverQueue[] {
+    return this.#queues;
   }
 
   get slotCount(): number {
@@ -173,19 +95,42 @@ export class BlkSlots {
     return this.#plan.chunkBytes;
   }
 
-  /** Begins anew, on the same memory: an empty ring, all slots free. */
+  /** Begins anew, on the same memory: empty rings, all slots free. */
   restart(device: QueueTraits): void {
-    const plan = planSlots(device, this.#wanted);
-    const fits = plan.queueSize === this.#plan.queueSize;
+    const plan = planSlots(device, this.#wanted, this.#layout.tableSize);
+    const fits = samePlan(plan, this.#plan) && sameRing(device, this.#traits);
+    this.#traits = device;
     this.#plan = plan;
-    if (fits) this.#ring.clear();
-    else this.#ring = this.#makeRing();
-    this.#layOut();
+    if (fits) for (const queue of this.#queues) queue.clear();
+    else this.#queues = this.#makeQueues();
+    this.#freeAll();
+  }
+
+  /** The queue that a slot's requests go through. */
+  queueOf(slot: number): number {
+    return this.#queueIndices[slot]!;
+  }
+
+  /**
+   * Empties one queue: what is in flight there is so no more, its slots are free.
+   * @param onLost called with each of them
+   */
+  resetQueue(index: number, onLost: (slot: number) => void): void {
+    this.#queues[index]!.clear();
+    for (let slot = index; slot < this.#plan.slotCount; slot += this.#plan.queueCount) {
+      if (this.#states[slot] !== IN_FLIGHT) continue;
+      this.inFlightCount--;
+      this.release(slot);
+      onLost(slot);
+    }
   }
 
   /** Takes a slot; -1 where all are taken. */
   acquire(): number {
-    return this.#free.pop() ?? -1;
+    const slot = this.#free.pop();
+    if (slot === undefined) return -1;
+    this.#states[slot] = TAKEN;
+    return slot;
   }
 
   release(slot: number): void {
@@ -198,7 +143,7 @@ export class BlkSlots {
    * @param lengthBytes up to `chunkBytes`
    */
   data(slot: number, lengthBytes: number): Uint8Array {
-    return this.#own(this.#dataStart + slot * this.#slotBytes, lengthBytes);
+    return this.#own(this.#layout.data + slot * this.#slotBytes, lengthBytes);
   }
 
   /** Copies what a write is to carry into the slot's bounce buffer: as {@link data}, without making a view. */
@@ -217,17 +162,15 @@ export class BlkSlots {
     this.#heads.setUint32(head + HEADER_TYPE, type, true);
     setU64(this.#heads, head + HEADER_SECTOR, unit);
     this.#heads.setUint8(head + SLOT_STATUS, STATUS_NONE);
-    const first = slot * this.#stride;
-    if (this.#linkedBytes[slot] !== givenBytes - roomBytes) this.#link(slot, first, givenBytes, roomBytes);
+    const queue = this.#queues[this.#queueIndices[slot]!]!;
+    queue.begin(this.#requests[slot]!);
+    queue.add(this.#layout.heads + head, HEADER_BYTES, DESC_F_NEXT);
+    this.#addData(queue, slot, givenBytes + roomBytes, roomBytes > 0 ? DESC_F_NEXT | DESC_F_WRITE : DESC_F_NEXT);
+    queue.add(this.#layout.heads + head + SLOT_STATUS, 1, DESC_F_WRITE);
+    queue.offer();
     this.#states[slot] = IN_FLIGHT;
     this.#roomBytes[slot] = roomBytes + 1;
     this.inFlightCount++;
-    this.#ring.offer(first);
-  }
-
-  /** Whether the device wants to be told of new requests (virtio 2.7.10.1). */
-  get wantsNotification(): boolean {
-    return (this.#ring.usedFlags & USED_F_NO_NOTIFY) === 0;
   }
 
   isDone(slot: number): boolean {
@@ -235,25 +178,27 @@ export class BlkSlots {
   }
 
   /**
-   * Takes the next request that the device gave back; -1 where there is none.
-   * @throws DeviceError EIO for a used ring that no honest device writes
+   * Takes the next request that the device gave back, on any queue; -1 where there is none.
+   * @throws DeviceError EIO for a ring that no honest device writes
    */
   collect(): number {
-    const usedCount = (this.#ring.usedIndex - this.#nextUsed) & INDEX_MASK;
-    if (usedCount === 0) return -1;
-    if (usedCount > this.inFlightCount) throw lies(`${usedCount} requests given back, ${this.inFlightCount} in flight`);
-    const head = this.#ring.usedId(this.#nextUsed);
-    const usedBytes = this.#ring.usedLength(this.#nextUsed);
-    const slot = head / this.#stride;
-    if (this.#states[slot] !== IN_FLIGHT) throw lies(`descriptor ${head} given back, which heads no request in flight`);
-    if (usedBytes > this.#roomBytes[slot]!) {
-      throw lies(`${usedBytes} bytes written to a request with room for ${this.#roomBytes[slot]}`);
+    const { queueCount } = this.#plan;
+    for (let index = 0; index < queueCount; index++) {
+      const queue = this.#queues[index]!;
+      const request = queue.collect();
+      if (request < 0) continue;
+      const slot = request * queueCount + index;
+      // What stands in a run of others counts as written completely (2.7.9).
+      const usedBytes = queue.usedBytes < 0 ? this.#roomBytes[slot]! : queue.usedBytes;
+      if (usedBytes > this.#roomBytes[slot]!) {
+        throw lies(`${usedBytes} bytes written to a request with room for ${this.#roomBytes[slot]}`);
+      }
+      this.#usedBytes[slot] = usedBytes;
+      this.#states[slot] = DONE;
+      this.inFlightCount--;
+      return slot;
     }
-    this.#nextUsed = (this.#nextUsed + 1) & INDEX_MASK;
-    this.#usedBytes[slot] = usedBytes;
-    this.#states[slot] = DONE;
-    this.inFlightCount--;
-    return slot;
+    return -1;
   }
 
   /** What became of a request that is done: undefined for success. */
@@ -269,23 +214,13 @@ export class BlkSlots {
     return lies(`status ${status}`);
   }
 
-  /** Links header, data and status. It stays so for the next request of the slot, which often is of the same length. */
-  #link(slot: number, first: number, givenBytes: number, roomBytes: number): void {
-    const status = first + this.#stride - 1;
-    const dataBytes = givenBytes + roomBytes;
-    this.#ring.setDescriptorLink(first, DESC_F_NEXT, dataBytes > 0 ? first + 1 : status);
-    this.#linkData(first + 1, status, dataBytes, roomBytes > 0 ? DESC_F_NEXT | DESC_F_WRITE : DESC_F_NEXT);
-    this.#linkedBytes[slot] = givenBytes - roomBytes;
-  }
-
-  /** Data segments of a request: as many as its length needs, the last linked to the status descriptor. */
-  #linkData(first: number, status: number, dataBytes: number, flags: number): void {
+  /** Data segments of a request: as many as its length needs. */
+  #addData(queue: DriverQueue, slot: number, dataBytes: number, flags: number): void {
     const { segmentBytes } = this.#plan;
-    let index = first;
+    let address = this.#layout.data + slot * this.#slotBytes;
     for (let leftBytes = dataBytes; leftBytes > 0; leftBytes -= segmentBytes) {
-      const last = leftBytes <= segmentBytes;
-      this.#ring.setDescriptorBuffer(index, last ? leftBytes : segmentBytes, flags, last ? status : index + 1);
-      index++;
+      queue.add(address, Math.min(leftBytes, segmentBytes), flags);
+      address += segmentBytes;
     }
   }
 
@@ -295,35 +230,54 @@ export class BlkSlots {
     return bytes;
   }
 
-  #makeRing(): DriverRing {
-    return new DriverRing(this.#memory, layOutQueue(this.#wanted.start, this.#plan.queueSize));
+  #makeQueues(): DriverQueue[] {
+    const { queueCount, queueSize, queueSlots, segmentCount } = this.#plan;
+    const descriptorsMax = segmentCount + 2;
+    const tableBytes = queueSlots * descriptorsMax * DESC_BYTES;
+    return Array.from({ length: queueCount }, (_, index) => {
+      const plan: DriverQueuePlan = {
+        size: queueSize,
+        requestCount: queueSlots,
+        descriptorsMax,
+        options: this.#traits.options,
+        tables: this.#layout.tables + index * tableBytes,
+      };
+      const start = this.#wanted.start + index * this.#layout.ringBytes;
+      const Queue = this.#traits.packed ? PackedDriverQueue : SplitDriverQueue;
+      return new Queue(this.#memory, start, plan);
+    });
   }
 
-  /** Writes what stays the same in every request of a slot. */
-  #layOut(): void {
-    const { slotCount, segmentBytes, segmentCount } = this.#plan;
-    this.#stride = segmentCount + 2;
-    this.#nextUsed = 0;
+  #freeAll(): void {
     this.inFlightCount = 0;
     this.#states.fill(FREE);
-    this.#linkedBytes.fill(Number.NaN);
     this.#free.length = 0;
-    for (let slot = slotCount - 1; slot >= 0; slot--) {
-      const head = this.#headsStart + slot * SLOT_HEAD_BYTES;
-      const data = this.#dataStart + slot * this.#slotBytes;
-      const first = slot * this.#stride;
+    for (let slot = this.#plan.slotCount - 1; slot >= 0; slot--) {
       this.#heads.setUint32(slot * SLOT_HEAD_BYTES + HEADER_RESERVED, 0, true);
-      this.#ring.setDescriptor(first, { address: head, lengthBytes: HEADER_BYTES });
-      for (let i = 0; i < segmentCount; i++) {
-        this.#ring.setDescriptor(first + 1 + i, { address: data + i * segmentBytes, lengthBytes: 0 });
-      }
-      const status = { address: head + SLOT_STATUS, lengthBytes: 1, flags: DESC_F_WRITE };
-      this.#ring.setDescriptor(first + segmentCount + 1, status);
+      this.#queueIndices[slot] = slot % this.#plan.queueCount;
+      this.#requests[slot] = Math.floor(slot / this.#plan.queueCount);
       this.#free.push(slot);
     }
   }
 }
 
-function lies(what: string): DeviceError {
-  return new DeviceError('EIO', `the virtio device answered with what cannot be: ${what}; restart the driver`);
+function samePlan(a: SlotPlan, b: SlotPlan): boolean {
+  const { queueCount, queueSize, queueSlots, segmentCount } = a;
+  return (
+    queueCount === b.queueCount &&
+    queueSize === b.queueSize &&
+    queueSlots === b.queueSlots &&
+    segmentCount === b.segmentCount
+  );
+}
+
+function sameRing(a: QueueTraits, b: QueueTraits): boolean {
+  const { indirect, eventIdx, inOrder } = a.options;
+  const { options } = b;
+  return (
+    a.packed === b.packed &&
+    indirect === options.indirect &&
+    eventIdx === options.eventIdx &&
+    inOrder === options.inOrder
+  );
 }

@@ -21,7 +21,8 @@ export interface VirtQueue {
    */
   push(chain: DescriptorChain, writtenBytes: number): void;
   /**
-   * Ends a batch: everything that was pushed is the driver's to see from here on.
+   * Ends a batch: everything that was pushed is the driver's to see from here on, and where it waits to be asked for its
+   * next request, it is.
    * @returns whether the driver wants to be told of it
    */
   publish(): boolean;

@@ -31,10 +31,9 @@ export {
   CONFIG_BYTES,
 } from './blk-layout.ts';
 export type { BlkLifetime } from './blk-lifetime.ts';
-export { type DriverMemory, driverMemoryBytes } from './blk-slots.ts';
 export { DescriptorChain, type SegmentStream } from './chain.ts';
 export { type DeviceQueue, type QueuePosition, type RingOptions, ringOptions, type VirtQueue } from './device-queue.ts';
-export { type DescriptorFields, DriverRing } from './driver-ring.ts';
+export { type DriverMemory, driverMemoryBytes } from './driver-memory.ts';
 export {
   F_EVENT_IDX,
   F_IN_ORDER,
@@ -86,9 +85,19 @@ export {
   REG_VERSION,
 } from './mmio-layout.ts';
 export type { DeviceModel, RegisterBus } from './model.ts';
+export { layOutPackedQueue, PackedDriverRing } from './packed-driver-ring.ts';
+export {
+  EVENT_F_DESC,
+  EVENT_F_DISABLE,
+  EVENT_F_ENABLE,
+  PACKED_F_AVAIL,
+  PACKED_F_USED,
+  passedPackedEvent,
+} from './packed-layout.ts';
 export { PackedQueue } from './packed-queue.ts';
 export { QueueFormats } from './queue-format.ts';
 export { type MemoryRegion, RegionMemory } from './region-memory.ts';
+export { type DescriptorFields, SplitDriverRing } from './split-driver-ring.ts';
 export {
   DESC_BYTES,
   DESC_F_INDIRECT,

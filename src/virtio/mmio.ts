@@ -79,6 +79,7 @@ export class MmioTransport implements RegisterBus {
   readonly #onInterrupt: (() => void) | undefined;
   readonly #ownFeatures: FeatureWords;
   readonly #accepted: FeatureWords = featureWords();
+  #notifiesWithData = false;
   /** The driver set a feature bit in a word that does not exist. */
   #acceptedUnknown = false;
   #status = 0;
@@ -241,7 +242,7 @@ export class MmioTransport implements RegisterBus {
   /** 4.2.2.1; without the feature the register is a reserved one. */
   #writeQueueReset(value: number): void {
     const queue = this.#selectedQueue();
-    if (queue !== undefined && value === 1 && this.#has(STATUS_DRIVER_OK) && this.#hasFeature(F_RING_RESET)) {
+    if (queue !== undefined && value === 1 && this.#has(STATUS_DRIVER_OK) && hasFeature(this.#accepted, F_RING_RESET)) {
       queue.resetRing();
     }
   }
@@ -278,6 +279,7 @@ export class MmioTransport implements RegisterBus {
       if (!this.#acceptsFeatures()) return false;
       this.#model.negotiated(this.#accepted);
       for (const queue of this.#queues) queue.negotiated(this.#accepted);
+      this.#notifiesWithData = hasFeature(this.#accepted, F_NOTIFICATION_DATA);
     }
     // A queue that can't work was found while it was set up: there is nothing to go live with.
     if (step === STATUS_DRIVER_OK && this.#has(STATUS_NEEDS_RESET)) return false;
@@ -299,10 +301,6 @@ export class MmioTransport implements RegisterBus {
     return (this.#model.offered[word] ?? 0) | (this.#ownFeatures[word] ?? 0);
   }
 
-  #hasFeature(bit: number): boolean {
-    return this.#has(STATUS_FEATURES_OK) && hasFeature(this.#accepted, bit);
-  }
-
   #reset(): void {
     this.#status = 0;
     this.#interruptStatus = 0;
@@ -321,7 +319,7 @@ export class MmioTransport implements RegisterBus {
    * as well, and is what counts.
    */
   #notify(value: number): void {
-    const queueIndex = this.#hasFeature(F_NOTIFICATION_DATA) ? value & 0xffff : value;
+    const queueIndex = this.#notifiesWithData ? value & 0xffff : value;
     const queue = this.#queues[queueIndex];
     if (queue === undefined || !queue.ready || !this.#isLive()) return;
     queue.pending = true;

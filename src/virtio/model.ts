@@ -26,7 +26,8 @@ export interface DeviceModel {
   writeConfig(offset: number, widthBytes: number, value: number): void;
   /**
    * Serves what is available in a queue, at most as many requests as it has entries.
-   * @returns how many were given back
+   * @returns how many were taken: as many as the queue has entries, and there may be more, of which a driver that runs
+   *   beside the device does not tell any more
    */
   process(queueIndex: number, queue: VirtQueue): number;
   /** Hands the model what to call when its configuration space changed by itself. */

@@ -20,7 +20,7 @@ import {
   usedFlags,
   WRAP_BIT,
 } from './packed-layout.ts';
-import { type RingPart, SegmentGate, whyMisplaced } from './segment-gate.ts';
+import { type RingParts, SegmentGate, whyMisplaced } from './segment-gate.ts';
 import {
   CHAIN_BYTES_LIMIT,
   DESC_ALIGN,
@@ -47,7 +47,9 @@ export class PackedQueue implements DeviceQueue {
   readonly #inFlight = new Uint32Array(2048);
   /** Entries of the ring that requests in flight took up. */
   #heldEntries = 0;
-  #options: RingOptions = PLAIN_RING;
+  #indirect = false;
+  #eventIdx = false;
+  #inOrder = false;
   #size = 0;
   #desc = 0;
   #driverEvent = 0;
@@ -57,6 +59,8 @@ export class PackedQueue implements DeviceQueue {
   #started = false;
   #nextAvail = 0;
   #availWrap = true;
+  /** What the device's event structure says; -1 before the first time. */
+  #askedPosition = -1;
   #nextUsed = 0;
   #usedWrap = true;
   /** Entries used since the end of the last batch. */
@@ -96,7 +100,9 @@ export class PackedQueue implements DeviceQueue {
     this.disable();
     const { size, desc, driver, device } = addresses;
     const parts = partsOf(addresses);
-    this.#options = options;
+    this.#indirect = options.indirect;
+    this.#eventIdx = options.eventIdx;
+    this.#inOrder = options.inOrder;
     this.#size = size;
     this.#desc = desc;
     this.#driverEvent = driver;
@@ -117,6 +123,7 @@ export class PackedQueue implements DeviceQueue {
     this.#started = false;
     this.#nextAvail = 0;
     this.#availWrap = true;
+    this.#askedPosition = -1;
     this.#nextUsed = 0;
     this.#usedWrap = true;
     this.#unpublishedEntries = 0;
@@ -129,7 +136,7 @@ export class PackedQueue implements DeviceQueue {
     if (!this.#started) this.#start();
     let flags = this.#nextFlags();
     if (!isAvail(flags, this.#availWrap)) {
-      if (!this.#options.eventIdx) return false;
+      if (!this.#eventIdx) return false;
       this.#askForEvent();
       flags = this.#nextFlags();
       if (!isAvail(flags, this.#availWrap)) return false;
@@ -152,18 +159,20 @@ export class PackedQueue implements DeviceQueue {
     this.#inFlight[chain.id >>> 5] = this.#inFlight[chain.id >>> 5]! & ~(1 << (chain.id & 31));
     this.#heldEntries -= chain.entryCount;
     // In order, one entry stands for a run, all of which but the last count as written completely (2.8.8).
-    if (!this.#runWhole || !this.#options.inOrder) this.#writeRun();
+    if (!this.#runWhole || !this.#inOrder) this.#writeRun();
     this.#runEntries += chain.entryCount;
     this.#runId = chain.id;
     this.#runBytes = writtenBytes;
     // A status byte is written even where no byte before it counts.
     this.#runWritten = chain.writable.lastAddress >= 0;
     this.#runWhole = writtenBytes === chain.writable.totalBytes;
-    if (!this.#options.inOrder) this.#writeRun();
+    if (!this.#inOrder) this.#writeRun();
   }
 
   publish(): boolean {
     if (!this.#enabled) return false;
+    // A batch that was as long as the queue never came upon an empty ring.
+    if (this.#eventIdx && this.#started) this.#askForEvent();
     this.#writeRun();
     const entryCount = this.#unpublishedEntries;
     this.#unpublishedEntries = 0;
@@ -171,7 +180,7 @@ export class PackedQueue implements DeviceQueue {
     const flags = this.#memory.loadU16(this.#driverEvent + EVENT_FLAGS) & EVENT_F_MASK;
     if (flags === EVENT_F_DISABLE) return false;
     // Without EVENT_IDX the value is not valid, 3 never is (2.8.10): rather one notification too many.
-    if (flags !== EVENT_F_DESC || !this.#options.eventIdx) return true;
+    if (flags !== EVENT_F_DESC || !this.#eventIdx) return true;
     const event = this.#memory.loadU16(this.#driverEvent + EVENT_DESC);
     return passedPackedEvent(event, packPosition(this.#nextUsed, this.#usedWrap), entryCount, this.#size);
   }
@@ -196,6 +205,8 @@ export class PackedQueue implements DeviceQueue {
   /** Asks to be told of the next request only: the place before the flags that make it valid (2.8.10). */
   #askForEvent(): void {
     const position = packPosition(this.#nextAvail, this.#availWrap);
+    if (position === this.#askedPosition) return;
+    this.#askedPosition = position;
     this.#memory.storeU16(this.#deviceEvent + EVENT_DESC, position);
     this.#memory.storeU16(this.#deviceEvent + EVENT_FLAGS, EVENT_F_DESC);
   }
@@ -247,7 +258,7 @@ export class PackedQueue implements DeviceQueue {
   /** One descriptor after another, up to the table's end; of their flags only WRITE means something (2.8.7). */
   #walkTable(chain: DescriptorChain, address: number, lengthBytes: number): boolean {
     const memory = this.#memory;
-    if (!this.#options.indirect) return this.#break('an indirect descriptor without that feature');
+    if (!this.#indirect) return this.#break('an indirect descriptor without that feature');
     const why = whyNoIndirectTable(memory, address, lengthBytes);
     if (why !== undefined) return this.#break(why);
     const count = lengthBytes / DESC_BYTES;
@@ -304,7 +315,7 @@ export class PackedQueue implements DeviceQueue {
   }
 }
 
-function partsOf({ size, desc, driver, device }: QueueAddresses): RingPart[] {
+function partsOf({ size, desc, driver, device }: QueueAddresses): RingParts {
   return [
     { name: 'descriptor ring', start: desc, lengthBytes: descTableBytes(size), align: DESC_ALIGN },
     { name: 'driver event suppression', start: driver, lengthBytes: EVENT_BYTES, align: EVENT_ALIGN },

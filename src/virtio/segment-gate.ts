@@ -9,6 +9,9 @@ export interface RingPart {
   readonly align: number;
 }
 
+/** Descriptor area, driver area, device area (virtio 2.6). */
+export type RingParts = readonly [RingPart, RingPart, RingPart];
+
 /**
  * Why a ring cannot lie where the driver put it, or undefined. What wraps around 2^64 or lies above 2^53 has the address
  * -1 by now, which is outside memory.
@@ -29,19 +32,25 @@ export function whyMisplaced(parts: readonly RingPart[], memory: GuestMemory): s
 /** What a buffer passes on its way from a descriptor into a chain: it is in memory, not in the ring, in its place. */
 export class SegmentGate {
   readonly #memory: GuestMemory;
-  /** Start and end of each part of the ring. */
-  readonly #bounds = new Float64Array(6);
+  #descStart = 0;
+  #descEnd = 0;
+  #driverStart = 0;
+  #driverEnd = 0;
+  #deviceStart = 0;
+  #deviceEnd = 0;
 
   constructor(memory: GuestMemory) {
     this.#memory = memory;
   }
 
-  /** @param parts three of them: what a writable buffer must not touch */
-  protect(parts: readonly RingPart[]): void {
-    for (const [i, { start, lengthBytes }] of parts.entries()) {
-      this.#bounds[2 * i] = start;
-      this.#bounds[2 * i + 1] = start + lengthBytes;
-    }
+  /** From here on, no writable buffer may touch these. */
+  protect([desc, driver, device]: RingParts): void {
+    this.#descStart = desc.start;
+    this.#descEnd = desc.start + desc.lengthBytes;
+    this.#driverStart = driver.start;
+    this.#driverEnd = driver.start + driver.lengthBytes;
+    this.#deviceStart = device.start;
+    this.#deviceEnd = device.start + device.lengthBytes;
   }
 
   /** Adds a buffer to its stream; a bad one makes the chain a faulty one, and is touched by nobody. */
@@ -78,11 +87,10 @@ export class SegmentGate {
   }
 
   #touchesRing(start: number, end: number): boolean {
-    const bounds = this.#bounds;
     return (
-      (start < bounds[1]! && end > bounds[0]!) ||
-      (start < bounds[3]! && end > bounds[2]!) ||
-      (start < bounds[5]! && end > bounds[4]!)
+      (start < this.#descEnd && end > this.#descStart) ||
+      (start < this.#driverEnd && end > this.#driverStart) ||
+      (start < this.#deviceEnd && end > this.#deviceStart)
     );
   }
 }

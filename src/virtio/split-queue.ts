@@ -1,7 +1,7 @@
 import type { DescriptorChain } from './chain.ts';
 import { type DeviceQueue, PLAIN_RING, passedEvent, type QueuePosition, type RingOptions } from './device-queue.ts';
 import type { GuestMemory } from './memory.ts';
-import { type RingPart, SegmentGate, whyMisplaced } from './segment-gate.ts';
+import { type RingParts, SegmentGate, whyMisplaced } from './segment-gate.ts';
 import {
   AVAIL_ALIGN,
   AVAIL_F_NO_INTERRUPT,
@@ -40,7 +40,9 @@ export class SplitQueue implements DeviceQueue {
   readonly #memory: GuestMemory;
   readonly #gate: SegmentGate;
   readonly #inFlight: Uint8Array;
-  #options: RingOptions = PLAIN_RING;
+  #indirect = false;
+  #eventIdx = false;
+  #inOrder = false;
   #size = 0;
   #desc = 0;
   #avail = 0;
@@ -49,6 +51,8 @@ export class SplitQueue implements DeviceQueue {
   #broken: string | undefined;
   #started = false;
   #nextAvail = 0;
+  /** What avail_event says; -1 before the first time. */
+  #askedAvail = -1;
   #nextUsed = 0;
   /** The used index at the end of the last batch. */
   #publishedUsed = 0;
@@ -82,7 +86,9 @@ export class SplitQueue implements DeviceQueue {
     this.disable();
     const { size, desc, driver, device } = addresses;
     const parts = partsOf(addresses);
-    this.#options = options;
+    this.#indirect = options.indirect;
+    this.#eventIdx = options.eventIdx;
+    this.#inOrder = options.inOrder;
     this.#size = size;
     this.#desc = desc;
     this.#avail = driver;
@@ -98,6 +104,7 @@ export class SplitQueue implements DeviceQueue {
     this.#broken = undefined;
     this.#started = false;
     this.#nextAvail = 0;
+    this.#askedAvail = -1;
     this.#nextUsed = 0;
     this.#publishedUsed = 0;
     this.#runCount = 0;
@@ -134,21 +141,23 @@ export class SplitQueue implements DeviceQueue {
     if (!this.owns(chain)) return;
     this.#inFlight[chain.id] = 0;
     // In order, one entry stands for a run, all of which but the last count as written completely (2.7.9).
-    if (!this.#runWhole || !this.#options.inOrder) this.#writeRun();
+    if (!this.#runWhole || !this.#inOrder) this.#writeRun();
     this.#runCount++;
     this.#runId = chain.id;
     this.#runBytes = writtenBytes;
     this.#runWhole = writtenBytes === chain.writable.totalBytes;
-    if (!this.#options.inOrder) this.#writeRun();
+    if (!this.#inOrder) this.#writeRun();
   }
 
   publish(): boolean {
     if (!this.#enabled) return false;
+    // A batch that was as long as the queue never came upon an empty ring.
+    if (this.#eventIdx && this.#started) this.#askForEvent();
     this.#writeRun();
     const before = this.#publishedUsed;
     this.#publishedUsed = this.#nextUsed;
     if (before === this.#nextUsed) return false;
-    if (this.#options.eventIdx) {
+    if (this.#eventIdx) {
       const usedEvent = this.#memory.loadU16(this.#avail + AVAIL_RING + 2 * this.#size);
       return passedEvent(usedEvent, before, this.#nextUsed);
     }
@@ -172,9 +181,16 @@ export class SplitQueue implements DeviceQueue {
   #pendingCount(): number {
     const memory = this.#memory;
     const availIndex = memory.loadU16(this.#avail + AVAIL_IDX);
-    if (availIndex !== this.#nextAvail || !this.#options.eventIdx) return (availIndex - this.#nextAvail) & INDEX_MASK;
-    memory.storeU16(this.#used + USED_RING + USED_ELEM_BYTES * this.#size, this.#nextAvail);
+    if (availIndex !== this.#nextAvail || !this.#eventIdx) return (availIndex - this.#nextAvail) & INDEX_MASK;
+    this.#askForEvent();
     return (memory.loadU16(this.#avail + AVAIL_IDX) - this.#nextAvail) & INDEX_MASK;
+  }
+
+  /** avail_event: to be told of the next request (2.7.10). */
+  #askForEvent(): void {
+    if (this.#askedAvail === this.#nextAvail) return;
+    this.#askedAvail = this.#nextAvail;
+    this.#memory.storeU16(this.#used + USED_RING + USED_ELEM_BYTES * this.#size, this.#nextAvail);
   }
 
   #take(chain: DescriptorChain, head: number): boolean {
@@ -220,7 +236,7 @@ export class SplitQueue implements DeviceQueue {
 
   /** @param from the table that the naming descriptor is in: only the ring's own may name another (2.7.5.3.1) */
   #whyNoTable(flags: number, address: number, lengthBytes: number, from: number): string | undefined {
-    if (!this.#options.indirect) return 'an indirect descriptor without that feature';
+    if (!this.#indirect) return 'an indirect descriptor without that feature';
     if (from !== this.#desc) return 'an indirect descriptor inside an indirect table';
     if ((flags & DESC_F_NEXT) !== 0) return 'an indirect descriptor that goes on beside its table';
     if (address === this.#desc) return 'an indirect table that is the descriptor table';
@@ -257,7 +273,7 @@ function whySizeIsWrong(size: number, sizeMax: number): string | undefined {
   return `queue size ${size}: expected a power of two up to ${sizeMax}`;
 }
 
-function partsOf({ size, desc, driver, device }: QueueAddresses): RingPart[] {
+function partsOf({ size, desc, driver, device }: QueueAddresses): RingParts {
   return [
     { name: 'descriptor table', start: desc, lengthBytes: descTableBytes(size), align: DESC_ALIGN },
     { name: 'available ring', start: driver, lengthBytes: availRingBytes(size), align: AVAIL_ALIGN },

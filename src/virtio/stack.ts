@@ -2,11 +2,12 @@ import type { BlockDevice } from '../blockdev/index.ts';
 import type { VirtioBlkDriverOptions } from './blk-channel.ts';
 import { BlkDevice, type BlkDeviceOptions } from './blk-device.ts';
 import { VirtioBlkDriver } from './blk-driver.ts';
-import { driverMemoryBytes } from './blk-slots.ts';
+import { driverMemoryBytes } from './driver-memory.ts';
 import { FlatMemory } from './memory.ts';
 import { MmioTransport } from './mmio.ts';
 
 export interface VirtioStackOptions {
+  /** What it withholds, the transport does not offer either. */
   readonly device?: BlkDeviceOptions;
   readonly driver?: Omit<VirtioBlkDriverOptions, 'start'>;
   /** Guest-physical address at which memory begins; above 4 GiB, all 64 bits of an address matter. Default 0. */
@@ -36,7 +37,7 @@ export function virtioStack(backend: BlockDevice, options: VirtioStackOptions = 
   const driverOptions = { ...options.driver, start };
   const memory = new FlatMemory(driverMemoryBytes(driverOptions), start);
   const device = new BlkDevice(backend, memory, options.device);
-  const transport = new MmioTransport(device, memory);
+  const transport = new MmioTransport(device, memory, { withhold: options.device?.withhold ?? [] });
   const driver = new VirtioBlkDriver(transport, memory, driverOptions);
   const restart = (next: BlockDevice): void => {
     device.attach(next);

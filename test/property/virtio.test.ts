@@ -11,12 +11,12 @@ import {
   BlkDevice,
   DESC_F_NEXT,
   DESC_F_WRITE,
-  DriverRing,
   driverMemoryBytes,
   FlatMemory,
   type GuestMemory,
   layOutQueue,
   MmioTransport,
+  SplitDriverRing,
   VirtioBlkDriver,
   virtioStack,
 } from '../../src/virtio/index.ts';
@@ -107,7 +107,7 @@ class WalledGuest {
   /** After whatever happened: reset, a fresh ring, one honest flush. */
   answersAgain(): boolean {
     this.disturb = () => {};
-    const ring = new DriverRing(this.memory, QUEUE);
+    const ring = new SplitDriverRing(this.memory, QUEUE);
     this.bringUp();
     const at = 0x2000;
     for (const [i, byte] of header(BLK_T_FLUSH).entries()) this.memory.writeU8(at + i, byte);
@@ -235,7 +235,7 @@ const stepArb: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('up' as const) }) },
 );
 
-function take(guest: WalledGuest, ring: DriverRing, step: Step): void {
+function take(guest: WalledGuest, ring: SplitDriverRing, step: Step): void {
   const { transport, memory } = guest;
   switch (step.do) {
     case 'write':
@@ -275,7 +275,7 @@ function survivesAnything(makeMemory: (arena: Uint8Array) => FlatMemory) {
       const guest = new WalledGuest(makeMemory);
       const prng: Prng = new Sfc32(seed);
       prng.fill(guest.arena.subarray(WALL_BYTES, WALL_BYTES + SIZE));
-      const ring = new DriverRing(guest.memory, QUEUE);
+      const ring = new SplitDriverRing(guest.memory, QUEUE);
       guest.bringUp();
       // Another processor of the guest writes while the device reads: mostly where it hurts.
       guest.disturb = () => {
@@ -327,7 +327,7 @@ describe('virtio, any guest', () => {
     'every chain with a status byte in memory gets a status there, and every chain comes back',
     fc.property(fc.array(partArb, { minLength: 1, maxLength: 8 }), typeArb, fc.nat(20), (parts, type, unit) => {
       const guest = new WalledGuest(walled);
-      const ring = new DriverRing(guest.memory, QUEUE);
+      const ring = new SplitDriverRing(guest.memory, QUEUE);
       guest.bringUp();
       for (let at = 0x2000; at < SIZE; at += 16) {
         for (const [i, byte] of header(type, unit).entries()) guest.memory.writeU8(at + i, byte);

@@ -6,6 +6,10 @@ import {
   BLK_F_DISCARD,
   BLK_F_FLUSH,
   BLK_F_WRITE_ZEROES,
+  F_EVENT_IDX,
+  F_IN_ORDER,
+  F_INDIRECT_DESC,
+  F_RING_PACKED,
   type VirtioStackOptions,
   virtioStack,
 } from '../../src/virtio/index.ts';
@@ -19,6 +23,8 @@ function runAll(name: string, cases: readonly ConformanceCase[]): void {
   });
 }
 
+const RING_FEATURES = [F_INDIRECT_DESC, F_EVENT_IDX, F_RING_PACKED, F_IN_ORDER];
+
 const STACKS: readonly { name: string; sectorBytes?: number; sectorCount?: number; options?: VirtioStackOptions }[] = [
   { name: 'as it comes' },
   { name: 'sectors of 4096', sectorBytes: 4096 },
@@ -28,6 +34,11 @@ const STACKS: readonly { name: string; sectorBytes?: number; sectorCount?: numbe
   { name: 'a queue of four', options: { device: { queueSizeMax: 4 } } },
   { name: 'memory above 4 GiB', options: { memoryBase: 2 ** 40 + 4096 } },
   { name: 'a write-back cache', options: { device: { writeback: true } } },
+  { name: 'a plain split ring', options: { driver: { decline: RING_FEATURES } } },
+  { name: 'a split ring with all it can', options: { driver: { decline: [F_RING_PACKED] } } },
+  { name: 'a packed ring with all it can', options: { driver: { decline: [] } } },
+  { name: 'a short indirect ring', options: { device: { queueSizeMax: 8 }, driver: { decline: [] } } },
+  { name: 'three queues', options: { device: { queueCount: 4 }, driver: { queueCountMax: 3, slotBytes: 4096 } } },
   { name: 'few features', options: { driver: { decline: [BLK_F_FLUSH, BLK_F_CONFIG_WCE, BLK_F_DISCARD] } } },
   { name: 'fewer features', options: { device: { withhold: [BLK_F_CONFIG_WCE, BLK_F_WRITE_ZEROES] } } },
 ];

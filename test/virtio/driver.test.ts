@@ -1,15 +1,26 @@
 import { describe, expect, it } from 'vitest';
 import { MemoryDevice } from '../../src/blockdev/index.ts';
-import { codeOf, DeviceError } from '../../src/core/index.ts';
+import { codeOf, DeviceError, equalBytes, messageOf } from '../../src/core/index.ts';
+import { layOutDriverMemory, resolveDriverMemory } from '../../src/virtio/driver-memory.ts';
 import {
   BLK_F_CONFIG_WCE,
   BLK_F_DISCARD,
   BLK_F_FLUSH,
+  BLK_F_MQ,
   BLK_F_WRITE_ZEROES,
   BlkDevice,
+  type BlkDeviceOptions,
   CONFIG,
+  DESC_F_WRITE,
   driverMemoryBytes,
+  F_EVENT_IDX,
+  F_IN_ORDER,
+  F_INDIRECT_DESC,
+  F_NOTIFICATION_DATA,
+  F_RING_PACKED,
+  F_RING_RESET,
   FlatMemory,
+  layOutPackedQueue,
   layOutQueue,
   MmioTransport,
   REG_CONFIG,
@@ -21,6 +32,7 @@ import {
   REG_QUEUE_NUM,
   REG_QUEUE_NUM_MAX,
   REG_QUEUE_READY,
+  REG_QUEUE_RESET,
   REG_STATUS,
   REG_VERSION,
   type RegisterBus,
@@ -61,10 +73,10 @@ class MeddlingBus implements RegisterBus {
   }
 }
 
-function parts(options: VirtioBlkDriverOptions = {}) {
+function parts(options: VirtioBlkDriverOptions = {}, deviceOptions: BlkDeviceOptions = {}) {
   const backend = new LoggingDevice({ features: { writeCache: false } });
   const memory = new FlatMemory(driverMemoryBytes(options));
-  const device = new BlkDevice(backend, memory);
+  const device = new BlkDevice(backend, memory, deviceOptions);
   const bus = new MeddlingBus(new MmioTransport(device, memory));
   return { backend, memory, device, bus, connect: () => new VirtioBlkDriver(bus, memory, options) };
 }
@@ -247,8 +259,8 @@ describe('virtio block driver: requests', () => {
       const { driver } = virtioStack(backend, { device: { ...device, choices }, driver: { slotBytes } });
       const data = pattern(200 * 512, 3);
       driver.write(7, data);
-      expect(sectorOf(backend.disk, 7, 200)).toEqual(data);
-      expect(sectorOf(driver, 7, 200)).toEqual(data);
+      expect(equalBytes(sectorOf(backend.disk, 7, 200), data)).toBe(true);
+      expect(equalBytes(sectorOf(driver, 7, 200), data)).toBe(true);
       expect(mostInFlight).toBe(driver.slotCount);
       expect(driver.slotCount).toBeGreaterThan(1);
     }
@@ -266,6 +278,86 @@ describe('virtio block driver: requests', () => {
     driver.setWriteCache(true);
     driver.write(1, pattern(512, 1));
     expect(backend.take()).toEqual(['write 1+1']);
+  });
+
+  it('several queues: requests are spread over them, and each is notified by itself', () => {
+    const { memory, bus, connect } = parts({ queueCountMax: 3 }, { queueCount: 4 });
+    const driver = connect();
+    expect(driver.queueCount).toBe(3);
+    bus.writes.length = 0;
+    const tickets = [0, 1, 2, 3, 4].map((sector) => driver.submitWrite(sector, pattern(512, sector)));
+    for (const _ of tickets) driver.finish(driver.poll()!);
+    const told = bus.writes.filter(([register]) => register === REG_QUEUE_NOTIFY).map(([, value]) => value & 0xffff);
+    expect(told).toEqual([0, 1, 2]);
+    expect(memory.sizeBytes).toBe(driverMemoryBytes({ queueCountMax: 3 }));
+    expect(sectorOf(driver, 0, 5)).toEqual(
+      new Uint8Array(Buffer.concat([0, 1, 2, 3, 4].map((sector) => pattern(512, sector)))),
+    );
+    const few = parts({ queueCountMax: 3 }, { queueCount: 2 }).connect();
+    expect(few.queueCount).toBe(2);
+    expect(parts({ queueCountMax: 3, decline: [BLK_F_MQ] }, { queueCount: 4 }).connect().queueCount).toBe(1);
+  });
+
+  it.each([
+    ['split', [F_RING_PACKED], [1, 2, 3]],
+    // Header and status of a flush are two entries; of four, so that the wrap counter in bit 15 changes.
+    ['packed', [], [0x8002, 0, 2]],
+  ] as const)('virtio 2.9: with NOTIFICATION_DATA it tells where the %s ring stands', (_name, decline, expected) => {
+    const { bus, connect } = parts({ ringSizeMax: 4, slotCount: 1, decline: [...decline, F_INDIRECT_DESC] });
+    const driver = connect();
+    bus.writes.length = 0;
+    for (const _ of expected) driver.flush();
+    const told = bus.writes.filter(([register]) => register === REG_QUEUE_NOTIFY).map(([, value]) => value);
+    expect(told).toEqual(expected.map((data) => data * 0x1_0000));
+  });
+
+  it('resetQueue gives up what is in flight on one queue, and leaves the others alone', () => {
+    const { bus, backend, connect } = parts({ queueCountMax: 2, slotCount: 4 }, { queueCount: 2 });
+    const driver = connect();
+    bus.intercept = (register) => register === REG_QUEUE_NOTIFY;
+    const lost = driver.submitWrite(0, pattern(512, 1));
+    const kept = driver.submitWrite(1, pattern(512, 2));
+    expect(driver.poll()).toBeUndefined();
+    bus.intercept = () => false;
+    driver.resetQueue(0);
+    bus.write(REG_QUEUE_NOTIFY, 4, 0);
+    bus.write(REG_QUEUE_NOTIFY, 4, 1);
+    expect(backend.take()).toEqual(['write 1+1']);
+    expect(driver.poll()).toBe(kept);
+    driver.finish(kept);
+    expect(() => driver.finish(lost)).toThrow(RangeError);
+    // All four slots are there again, on both queues.
+    const tickets = [0, 1, 2, 3].map((sector) => driver.submitWrite(sector, pattern(512, 3)));
+    for (const _ of tickets) driver.finish(driver.poll()!);
+    expect(backend.take()).toHaveLength(4);
+    expect(() => driver.resetQueue(2)).toThrow(RangeError);
+    expect(
+      codeThrown(() =>
+        parts({ decline: [F_RING_RESET] })
+          .connect()
+          .resetQueue(0),
+      ),
+    ).toBe('ENOTSUP');
+    bus.fakes.set(REG_QUEUE_RESET, 1);
+    expect(codeThrown(() => driver.resetQueue(1))).toBe('EIO');
+    expect(codeThrown(() => driver.flush())).toBe('EIO');
+  });
+
+  it('secureErase and getLifetime work where they are offered', () => {
+    const lifetime = { preEol: 2, typA: 11, typB: 3 };
+    const backend = new LoggingDevice();
+    const { driver } = virtioStack(backend, {
+      device: { secureErase: true, lifetime: () => lifetime, rangeUnitsMax: 8 },
+    });
+    expect(driver.getLifetime()).toEqual(lifetime);
+    driver.secureErase(3, 10);
+    expect(backend.take()).toEqual(['zero 3+8', 'flush', 'zero 11+2', 'flush']);
+    expect(codeThrown(() => driver.secureErase(60, 5))).toBe('EINVAL');
+    const plain = virtioStack(new LoggingDevice()).driver;
+    expect(codeThrown(() => plain.secureErase(0, 1))).toBe('ENOTSUP');
+    expect(codeThrown(() => plain.getLifetime())).toBe('ENOTSUP');
+    const broken = virtioStack(new LoggingDevice(), { device: { lifetime: () => ({ ...lifetime, typB: 12 }) } });
+    expect(() => broken.driver.getLifetime()).toThrow(/typB/);
   });
 
   it('long ranges become several requests', () => {
@@ -344,29 +436,52 @@ describe('virtio block driver: requests', () => {
   });
 });
 
+/** Whatever changes the ring, but for what is named. */
+function declineAllBut(...bits: number[]): number[] {
+  const all = [F_INDIRECT_DESC, F_EVENT_IDX, F_RING_PACKED, F_IN_ORDER, F_NOTIFICATION_DATA, F_RING_RESET];
+  return all.filter((bit) => !bits.includes(bit));
+}
+
 describe('virtio block driver: a device that is not to be trusted', () => {
   const USED_RING = layOutQueue(0, 32).device;
+  const PACKED_RING = layOutPackedQueue(0, 32).desc;
+  const [SPLIT, PACKED, SPLIT_IN_ORDER, PACKED_IN_ORDER] = [
+    declineAllBut(),
+    declineAllBut(F_RING_PACKED),
+    declineAllBut(F_IN_ORDER),
+    declineAllBut(F_RING_PACKED, F_IN_ORDER),
+  ];
 
-  it.each<[string, (memory: FlatMemory, statusAddress: number) => void]>([
-    ['gives back a descriptor past the table', (memory) => used(memory, 1, 99, 1)],
-    ['gives back 2^32 - 1', (memory) => used(memory, 1, 0xffff_ffff, 1)],
-    ['gives back what heads no request', (memory) => used(memory, 1, 1, 1)],
-    ['gives back a request that is not in flight', (memory) => used(memory, 1, 3, 1)],
-    ['gives back more than was in flight', (memory) => used(memory, 2, 0, 1)],
-    ['lets its index go back', (memory) => used(memory, 0xffff, 0, 1)],
-    ['claims more bytes than there is room for', (memory) => used(memory, 1, 0, 2)],
-    ['claims 2^32 - 1 bytes', (memory) => used(memory, 1, 0, 0xffff_ffff)],
-    ['never answers', () => {}],
-  ])('%s: EIO, and the same EIO until it is restarted', (_name, answer) => {
-    const { bus, memory, connect } = parts();
+  it.each<[string, number[], RegExp, (memory: FlatMemory) => void]>([
+    ['split: gives back a descriptor past the table', SPLIT, /descriptor 99/, (memory) => used(memory, 1, 99, 1)],
+    ['split: gives back 2^32 - 1', SPLIT, /4294967295/, (memory) => used(memory, 1, 0xffff_ffff, 1)],
+    ['split: gives back what heads no request', SPLIT, /descriptor 1 /, (memory) => used(memory, 1, 1, 1)],
+    ['split: gives back what is not in flight', SPLIT, /descriptor 3 /, (memory) => used(memory, 1, 3, 1)],
+    ['split: gives back more than was in flight', SPLIT, /2 requests/, (memory) => used(memory, 2, 0, 1)],
+    ['split: lets its index go back', SPLIT, /65535 requests/, (memory) => used(memory, 0xffff, 0, 1)],
+    ['split: claims too many bytes', SPLIT, /2 bytes/, (memory) => used(memory, 1, 0, 2)],
+    ['split: claims 2^32 - 1 bytes', SPLIT, /4294967295 bytes/, (memory) => used(memory, 1, 0, 0xffff_ffff)],
+    ['split: never answers', SPLIT, /never answered/, () => {}],
+    ['in order: gives back what is not in flight', SPLIT_IN_ORDER, /descriptor 9 /, (memory) => used(memory, 1, 9, 1)],
+    ['packed: gives back what is no request', PACKED, /buffer 99/, (memory) => usedPacked(memory, 99, 1)],
+    ['packed: gives back 65535', PACKED, /buffer 65535/, (memory) => usedPacked(memory, 0xffff, 1)],
+    ['packed: gives back what is not in flight', PACKED, /buffer 1 /, (memory) => usedPacked(memory, 1, 1)],
+    ['packed: claims too many bytes', PACKED, /2 bytes/, (memory) => usedPacked(memory, 0, 2)],
+    ['packed: claims 2^32 - 1 bytes', PACKED, /4294967295 bytes/, (memory) => usedPacked(memory, 0, 0xffff_ffff)],
+    ['packed: never answers', PACKED, /never answered/, () => {}],
+    ['packed: of the wrong turn', PACKED, /never answered/, (memory) => usedPacked(memory, 0, 1, 0)],
+    ['packed, in order: what is no request', PACKED_IN_ORDER, /buffer 7 /, (memory) => usedPacked(memory, 7, 1)],
+  ])('%s: EIO, and the same EIO until it is restarted', (_name, decline, message, answer) => {
+    const { bus, memory, connect } = parts({ decline });
     const driver = connect();
     bus.intercept = (register) => {
-      if (register === REG_QUEUE_NOTIFY) answer(memory, 0);
+      if (register === REG_QUEUE_NOTIFY) answer(memory);
       return register === REG_QUEUE_NOTIFY;
     };
     const first = thrownBy(() => driver.flush());
     expect(codeOf(first)).toBe('EIO');
     expect(first).toBeInstanceOf(DeviceError);
+    expect(messageOf(first)).toMatch(message);
     bus.intercept = () => false;
     expect(thrownBy(() => driver.read(0, new Uint8Array(512)))).toBe(first);
     expect(thrownBy(() => driver.poll())).toBe(first);
@@ -380,8 +495,71 @@ describe('virtio block driver: a device that is not to be trusted', () => {
     memory.writeU16(USED_RING + 2, index);
   }
 
+  /** The first descriptor of the ring, as used in the first turn unless told otherwise. */
+  function usedPacked(memory: FlatMemory, id: number, lengthBytes: number, turn = 0x8080): void {
+    memory.writeU32(PACKED_RING + 8, lengthBytes);
+    memory.writeU16(PACKED_RING + 12, id);
+    memory.writeU16(PACKED_RING + 14, turn | DESC_F_WRITE);
+  }
+
+  it('split, in order: an entry may stand for those before it, but not for more than the index says', () => {
+    for (const [index, done] of [
+      [3, 3],
+      [2, 0],
+    ] as const) {
+      const { bus, memory, connect } = parts({ decline: SPLIT_IN_ORDER });
+      const driver = connect();
+      const tickets = [driver.submitFlush(), driver.submitFlush(), driver.submitFlush()];
+      for (const ticket of tickets) memory.writeU8(headsStart() + 32 * ticket + 16, 0);
+      // A flush has two descriptors: the third begins at 4.
+      bus.intercept = (register) => {
+        if (register === REG_QUEUE_NOTIFY) used(memory, index, 4, 1);
+        return register === REG_QUEUE_NOTIFY;
+      };
+      let count = 0;
+      const code = codeThrown(() => {
+        for (let ticket = driver.poll(); ticket !== undefined; ticket = driver.poll()) {
+          expect(ticket).toBe(tickets[count++]);
+          // Nobody wrote a status: it tells that the driver took it as given back.
+          memory.writeU8(headsStart() + 32 * ticket + 16, 0);
+          driver.finish(ticket);
+        }
+      });
+      expect([count, code]).toEqual([done, done === 0 ? 'EIO' : undefined]);
+    }
+  });
+
+  it('packed, in order: an entry stands for those before it, and the next is behind all of them', () => {
+    const { bus, memory, connect } = parts({ decline: PACKED_IN_ORDER });
+    const driver = connect();
+    const tickets = [driver.submitFlush(), driver.submitFlush(), driver.submitFlush()];
+    bus.intercept = (register) => {
+      if (register === REG_QUEUE_NOTIFY) usedPacked(memory, tickets[1]!, 1);
+      return register === REG_QUEUE_NOTIFY;
+    };
+    const finish = (ticket: number | undefined) => {
+      memory.writeU8(headsStart() + 32 * ticket! + 16, 0);
+      driver.finish(ticket!);
+    };
+    expect(driver.poll()).toBe(tickets[0]);
+    finish(tickets[0]);
+    expect(driver.poll()).toBe(tickets[1]);
+    finish(tickets[1]);
+    expect(driver.poll()).toBeUndefined();
+    const third = PACKED_RING + 4 * 16;
+    memory.writeU32(third + 8, 1);
+    memory.writeU16(third + 12, tickets[2]!);
+    memory.writeU16(third + 14, 0x8080 | DESC_F_WRITE);
+    expect(driver.poll()).toBe(tickets[2]);
+  });
+
+  /** Where the driver has its headers: behind the rings. */
+  function headsStart(): number {
+    return layOutDriverMemory(resolveDriverMemory({})).heads;
+  }
+
   it('success without the bytes, no status, and an unknown status are EIO', () => {
-    const { bus, memory, connect } = parts();
+    const { bus, memory, connect } = parts({ decline: SPLIT });
     const driver = connect();
     let status = 0;
     let usedCount = 0;
@@ -399,7 +577,7 @@ describe('virtio block driver: a device that is not to be trusted', () => {
   });
 
   it('a device that asks for a reset is not asked again', () => {
-    const { device: _device, memory, connect } = parts();
+    const { device: _device, memory, connect } = parts({ decline: SPLIT });
     const driver = connect();
     const ticket = driver.submitFlush();
     // The driver's own ring, broken by somebody else in the guest.

@@ -4,7 +4,6 @@ import {
   type BlkDeviceOptions,
   DESC_F_NEXT,
   DESC_F_WRITE,
-  DriverRing,
   F_EVENT_IDX,
   F_IN_ORDER,
   F_INDIRECT_DESC,
@@ -37,6 +36,7 @@ import {
   REG_QUEUE_READY,
   REG_QUEUE_SEL,
   REG_STATUS,
+  SplitDriverRing,
   STATUS_ACKNOWLEDGE,
   STATUS_DRIVER,
   STATUS_DRIVER_OK,
@@ -151,7 +151,7 @@ export class Guest {
   readonly transport: MmioTransport;
   readonly base: number;
   readonly queue: QueueAddresses;
-  readonly ring: DriverRing;
+  readonly ring: SplitDriverRing;
   #heap: number;
   #nextDescriptor = 0;
 
@@ -164,7 +164,7 @@ export class Guest {
     this.device = new BlkDevice(this.backend, seen, { id: 'disk-under-test', ...options.device });
     this.transport = new MmioTransport(this.device, seen, options.mmio);
     this.queue = layOutQueue(this.base + 0x1000, options.queueSize ?? 16);
-    this.ring = new DriverRing(this.memory, this.queue);
+    this.ring = new SplitDriverRing(this.memory, this.queue);
     this.#heap = this.base + HEAP_OFFSET;
   }
 

@@ -32,9 +32,10 @@ export interface DescriptorFields {
  *
  * The ring is the driver's own memory, so its place is checked once, here; each access is held to it by the DataView.
  */
-export class DriverRing {
+export class SplitDriverRing {
   readonly addresses: QueueAddresses;
   /** The ring, from the descriptor table to the end of the used ring. */
+  readonly #memory: GuestMemory;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   /** Where the two rings begin in the view. */
@@ -52,6 +53,7 @@ export class DriverRing {
     const bytes = memory.slice(desc, queueEnd(addresses) - desc);
     invariant(bytes !== undefined, 'a driver lays its ring out inside guest memory');
     this.addresses = addresses;
+    this.#memory = memory;
     this.#bytes = bytes;
     this.#view = viewOf(bytes);
     this.#avail = driver - desc;
@@ -71,25 +73,12 @@ export class DriverRing {
   }
 
   setDescriptor(index: number, fields: DescriptorFields): void {
-    setU64(this.#view, DESC_BYTES * index + DESC_ADDR, fields.address);
-    this.setDescriptorBuffer(index, fields.lengthBytes, fields.flags ?? 0, fields.next ?? 0);
+    this.writeDescriptor(index, fields.address, fields.lengthBytes, fields.flags ?? 0, fields.next ?? 0);
   }
 
-  /** All but the address. */
-  setDescriptorBuffer(index: number, lengthBytes: number, flags: number, next: number): void {
-    this.#view.setUint32(DESC_BYTES * index + DESC_LEN, lengthBytes, true);
-    this.setDescriptorLink(index, flags, next);
-  }
-
-  setDescriptorLink(index: number, flags: number, next: number): void {
-    const at = DESC_BYTES * index;
-    this.#view.setUint16(at + DESC_FLAGS, flags, true);
-    this.#view.setUint16(at + DESC_NEXT, next, true);
-  }
-
-  /** Guest address of a descriptor. */
-  descriptorAddress(index: number): number {
-    return this.addresses.desc + DESC_BYTES * index;
+  /** As {@link setDescriptor}, without an object for the fields. */
+  writeDescriptor(index: number, address: number, lengthBytes: number, flags: number, next: number): void {
+    writeSplitDescriptor(this.#view, DESC_BYTES * index, address, lengthBytes, flags, next);
   }
 
   /** Makes a chain available: the entry first, then the index (2.7.13). */
@@ -100,19 +89,29 @@ export class DriverRing {
 
   setAvailIndex(index: number): void {
     this.#availIndex = index & INDEX_MASK;
-    this.#view.setUint16(this.#avail + AVAIL_IDX, this.#availIndex, true);
+    this.#memory.storeU16(this.addresses.driver + AVAIL_IDX, this.#availIndex);
   }
 
   setAvailFlags(flags: number): void {
     this.#view.setUint16(this.#avail + AVAIL_FLAGS, flags, true);
   }
 
+  /** used_event: the used entry at which the driver wants to be told (2.7.7). */
+  setUsedEvent(index: number): void {
+    this.#memory.storeU16(this.addresses.driver + AVAIL_RING + 2 * this.addresses.size, index);
+  }
+
+  /** avail_event: the available entry at which the device wants to be told (2.7.10). */
+  get availEvent(): number {
+    return this.#memory.loadU16(this.addresses.device + USED_RING + USED_ELEM_BYTES * this.addresses.size);
+  }
+
   get usedIndex(): number {
-    return this.#view.getUint16(this.#used + USED_IDX, true);
+    return this.#memory.loadU16(this.addresses.device + USED_IDX);
   }
 
   get usedFlags(): number {
-    return this.#view.getUint16(this.#used + USED_FLAGS, true);
+    return this.#memory.loadU16(this.addresses.device + USED_FLAGS);
   }
 
   /** The head of the chain that the device gave back as its `index`th; the index counts freely. */
@@ -128,4 +127,19 @@ export class DriverRing {
   #usedEntry(index: number): number {
     return this.#used + USED_RING + USED_ELEM_BYTES * (index & this.#mask);
   }
+}
+
+/** Writes a descriptor (virtio 2.7.5) into a table, the ring's or an indirect one. */
+export function writeSplitDescriptor(
+  table: DataView,
+  at: number,
+  address: number,
+  lengthBytes: number,
+  flags: number,
+  next: number,
+): void {
+  setU64(table, at + DESC_ADDR, address);
+  table.setUint32(at + DESC_LEN, lengthBytes, true);
+  table.setUint16(at + DESC_FLAGS, flags, true);
+  table.setUint16(at + DESC_NEXT, next, true);
 }
