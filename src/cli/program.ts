@@ -8,10 +8,18 @@ import { exploreCommand } from './explore-options.ts';
 import type { Output } from './output.ts';
 import { replayCommand } from './replay-command.ts';
 import { misuse } from './scenarios.ts';
+import { selfTestCommand } from './selftest-command.ts';
 import { serveCommand } from './serve-command.ts';
 
 /** In the order in which the help names them. */
-const COMMANDS: readonly MakeCommand[] = [exploreCommand, replayCommand, bugsCommand, serveCommand, ctlCommand];
+const COMMANDS: readonly MakeCommand[] = [
+  exploreCommand,
+  replayCommand,
+  bugsCommand,
+  selfTestCommand,
+  serveCommand,
+  ctlCommand,
+];
 
 /**
  * Runs the command line.

@@ -37,7 +37,8 @@ export function targetOf(operation: OperationName, path: string): string | undef
   if (scope === 'store') return path === '' || path === KEY_ROOT ? KEY_ROOT : undefined;
   if (scope === 'key') return isKey(path) ? path : undefined;
   if (path.length < KEY_ROOT.length) return KEY_ROOT.startsWith(path) ? KEY_ROOT : undefined;
-  return path.startsWith(KEY_ROOT) ? path : undefined;
+  // A start of some key: where its last part ends is open.
+  return isKey(path) || isKey(`${path}x`) ? path : undefined;
 }
 
 /**

@@ -29,3 +29,9 @@ export {
   updatedService,
   workloads,
 } from './scenarios/index.ts';
+export {
+  runSelfTest,
+  type SelfTestOptions,
+  type SelfTestReport,
+  type SelfTestResult,
+} from './selftest/index.ts';

@@ -85,7 +85,8 @@ export function reference(policy: Policy, { subject, operation, path }: Request)
   const wholeStore = ['sync', 'stats', 'reopen'].includes(operation);
   if (wholeStore && path !== '' && path !== '/state/') return false;
   const target = wholeStore || (operation === 'list' && '/state/'.startsWith(path)) ? '/state/' : path;
-  if (!wholeStore && operation !== 'list' && !isWellFormed(path)) return false;
+  // A prefix may end anywhere in the last part.
+  if (!wholeStore && target === path && !isWellFormed(operation === 'list' ? `${path}x` : path)) return false;
   for (const one of policy.rules) {
     const id = idOf(one.subject, subject);
     if (id === undefined || !one.operations.includes(operation)) continue;

@@ -31,21 +31,22 @@ export class RecordingPort implements StatePort {
 
 /** For tests of the tests: every value is stored as two, one after the other, as a careless service would. */
 export class TwoKeysPort implements StatePort {
-  readonly #port: RecordingPort;
+  readonly #port: StatePort;
 
-  constructor(port: RecordingPort) {
+  constructor(port: StatePort) {
     this.#port = port;
   }
 
-  get(path: string): Uint8Array {
-    return joined(halvesOf(path).map((half) => this.#port.get(half)));
+  async get(path: string): Promise<Uint8Array> {
+    const [first, second] = halvesOf(path);
+    return joined([await this.#port.get(first), await this.#port.get(second)]);
   }
 
-  putAtomic(path: string, payload: Uint8Array, meta: { readonly purpose: string }): void {
+  async putAtomic(path: string, payload: Uint8Array, meta: { readonly purpose: string }): Promise<void> {
     const middle = payload.length >> 1;
     const [first, second] = halvesOf(path);
-    this.#port.putAtomic(first, payload.subarray(0, middle), meta);
-    this.#port.putAtomic(second, payload.subarray(middle), meta);
+    await this.#port.putAtomic(first, payload.subarray(0, middle), meta);
+    await this.#port.putAtomic(second, payload.subarray(middle), meta);
   }
 }
 

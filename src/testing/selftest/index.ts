@@ -1,0 +1,1 @@
+export { runSelfTest, type SelfTestOptions, type SelfTestReport, type SelfTestResult } from './selftest.ts';
