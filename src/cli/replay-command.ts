@@ -2,11 +2,10 @@ import { Command } from 'commander';
 import { describeValue } from '../core/index.ts';
 import { decodeToken, renderStory, replayAsync, type Story } from '../explore/index.ts';
 import { assertCommit } from '../statefs/index.ts';
-import { workloads } from '../testing/index.ts';
 import type { CommandContext } from './command.ts';
 import { EXIT_CLEAN, EXIT_VIOLATION } from './exit-codes.ts';
 import { type Output, paint } from './output.ts';
-import { loadScenario, misuse, placeOf, scenarioFailure, tokenPath } from './scenarios.ts';
+import { isShipped, loadScenario, misuse, placeOf, scenarioFailure, tokenPath } from './scenarios.ts';
 import { stackOf, type Through } from './stack.ts';
 
 /** The options of `powercut replay`, as parsed. */
@@ -58,7 +57,7 @@ export async function runReplay(token: string, flags: ReplayFlags, output: Outpu
 
 /** A name is no path: only what ships with powercut is found by it. */
 function nameOfToken(name: string): string {
-  if (Object.hasOwn(workloads, name)) return name;
+  if (isShipped(name)) return name;
   throw misuse(`token: no scenario ${describeValue(name)} ships with powercut: name its file with --scenario`);
 }
 

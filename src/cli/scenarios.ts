@@ -51,6 +51,11 @@ export function tokenPath(name: string): string | undefined {
   return path.startsWith('..') || isAbsolute(path) ? '' : path;
 }
 
+/** Whether a scenario of that name ships with powercut. */
+export function isShipped(name: string): boolean {
+  return Object.hasOwn(workloads, name) || Object.hasOwn(services, name);
+}
+
 /** What is taken away by `--break NAME`, in words. */
 export function whatBreaks(name: string): string {
   return brokenRules[name]?.what ?? serviceBreaks[name as ServiceBreak];
