@@ -31,6 +31,7 @@ A cut, step by step:
 Faults that last, and recording:
   powercut ctl --control ctl.sock latency --read 5ms --flush 20ms
   powercut ctl --control ctl.sock latency                  none any more
+  powercut ctl --control ctl.sock fault lying-flush        clear-faults ends it
   powercut ctl --control ctl.sock trace-start run.trace
   powercut ctl --control ctl.sock mark begin put-1         for the scenario that explores the trace later
   powercut ctl --control ctl.sock trace-stop
@@ -111,6 +112,19 @@ function otherCommands(send: Send): Command[] {
     .option('--discard <time>', '', parseTimeMs)
     .option('--write-zeroes <time>', '', parseTimeMs)
     .action((flags) => send('latency', flags));
+  const fault = new Command('fault')
+    .description('the medium does something wrong from now on: docs/serve.md tells the kinds apart')
+    .argument('<kind>', 'read-error, write-error, flush-error, latent-error, bit-rot, lost-write, lying-flush')
+    .option('--first-sector <n>', 'only what touches sectors from this one on', parseCount(0))
+    .option('--last-sector <n>', 'and up to this one; default the first', parseCount(0))
+    .option('--nth <n>', 'from the nth matching operation on; default 1', parseCount(1))
+    .option('--times <n>', 'so many operations; default: until it is cleared', parseCount(1))
+    .option('--bit <n>', 'of bit-rot: which bit of the sector; default 0', parseCount(0))
+    .action((kind: string, flags) => send('fault', { kind, ...flags }));
+  const clear = new Command('clear-faults')
+    .description('the medium works again')
+    .argument('[kind]', 'only these')
+    .action((kind?: string) => send('clear-faults', kind === undefined ? {} : { kind }));
   const path = (name: string, description: string, fileDescription: string): Command =>
     new Command(name)
       .description(description)
@@ -124,6 +138,8 @@ function otherCommands(send: Send): Command[] {
   return [
     new Command('status').description('power, faults, statistics').action(() => send('status')),
     latency,
+    fault,
+    clear,
     path('save', 'save what the disk holds as an image', 'a file that does not exist'),
     path('trace-start', 'record writes, flushes and acknowledgements from now on', 'a file that does not exist'),
     new Command('trace-stop').description('end the recording').action(() => send('trace-stop')),

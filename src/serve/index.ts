@@ -1,6 +1,7 @@
 export { ControlClient } from './control/client.ts';
 export { type Answer, type ControlContext, commands } from './control/commands.ts';
 export { ControlServer } from './control/server.ts';
+export type { ServedFault, ServedFaultKind } from './disk/fault-rules.ts';
 export type { ServedLatency } from './disk/latency.ts';
 export type { Medium } from './disk/medium.ts';
 export { assertResolution, type CutReport, type CutResolution } from './disk/outcome.ts';

@@ -1,4 +1,5 @@
 import { assertInteger, assertString, CodedError, describeValue, type Timers } from '../../core/index.ts';
+import type { ServedFault, ServedFaultKind } from '../disk/fault-rules.ts';
 import type { CutResolution } from '../disk/outcome.ts';
 import { saveImage } from '../disk/save.ts';
 import type { CutSchedule } from '../disk/scheduled-cut.ts';
@@ -84,6 +85,20 @@ export const commands: Readonly<Record<string, Command>> = {
       disk.latency.set(fields as Record<string, number>);
       return { latencyMs: disk.latency.all };
     },
+  },
+  fault: {
+    fields: ['kind', 'firstSector', 'lastSector', 'nth', 'times', 'bit'],
+    run: ({ disk }, fields) => {
+      disk.faults.add(fields as unknown as ServedFault);
+      return { faults: disk.faults.all };
+    },
+  },
+  'clear-faults': {
+    fields: ['kind'],
+    run: ({ disk }, { kind }) => ({
+      cleared: disk.faults.clear(kind as ServedFaultKind | undefined),
+      faults: disk.faults.all,
+    }),
   },
   save: {
     fields: ['path'],
@@ -171,6 +186,8 @@ function status(disk: ServedDisk, trace: TraceWriter | undefined, context: Contr
     dirtySectors: disk.dirtySectorCount,
     cacheWriteOuts: disk.writeOuts,
     latencyMs: disk.latency.all,
+    faults: disk.faults.all,
+    faultsFired: { ...disk.faults.counts },
     operations: { ...disk.counts },
     server: context.serverStatistics(),
     trace: trace === undefined ? null : { path: trace.path, lines: trace.lines, failure: trace.failure ?? null },

@@ -9,6 +9,7 @@ import {
 } from '../../blockdev/index.ts';
 import { CodedError, DeviceError } from '../../core/index.ts';
 import type { DiskProfile, OperationKind } from '../../faults/index.ts';
+import { FaultRules } from './fault-rules.ts';
 import { LatencyTable } from './latency.ts';
 import type { Medium } from './medium.ts';
 import { assertResolution, type CutReport, type CutResolution } from './outcome.ts';
@@ -41,7 +42,7 @@ export interface OperationCounts {
   cuts: number;
 }
 
-/** Is told of what a disk did, once it has been done: what a trace is made from. Buffers are the caller's: copy them. */
+/** Is told of what a disk was asked for and said to have done, whatever a fault made of it: what a trace is made from. Buffers are the caller's: copy them. */
 export interface OperationObserver {
   wrote(operation: number, sector: number, source: Uint8Array, fua: boolean): void;
   zeroed(operation: number, kind: 'discard' | 'writeZeroes', sector: number, sectorCount: number): void;
@@ -83,6 +84,8 @@ export class ServedDisk implements BlockDevice {
   };
   /** How long success is held back by those who serve the disk. */
   readonly latency: LatencyTable = new LatencyTable();
+  /** What the medium does wrong. */
+  readonly faults: FaultRules = new FaultRules();
   readonly #device: Medium;
   readonly #cache: VolatileCache | undefined;
   #power: PowerState = 'on';
@@ -154,7 +157,8 @@ export class ServedDisk implements BlockDevice {
     const cut = this.#enter('read', sector, sectorCount);
     this.counts.reads++;
     try {
-      this.#device.read(sector, target);
+      if (this.faults.none) this.#device.read(sector, target);
+      else this.#readFaulty(sector, target);
     } catch (error) {
       this.#fail(error);
     }
@@ -169,7 +173,8 @@ export class ServedDisk implements BlockDevice {
     this.#operation++;
     try {
       // A write that the power fails in is not durable, whatever it asked for.
-      this.#device.write(sector, source, cut ? undefined : options);
+      const isDurable = fua && !cut && !this.faults.liesAboutFua;
+      if (!this.#isLost(sector, sectorCount)) this.#device.write(sector, source, isDurable ? options : undefined);
     } catch (error) {
       this.#fail(error);
     }
@@ -183,7 +188,7 @@ export class ServedDisk implements BlockDevice {
     if (cut) this.#cutInFlight();
     this.#operation++;
     try {
-      this.#device.flush();
+      if (this.faults.none || !this.faults.beforeFlush()) this.#device.flush();
     } catch (error) {
       this.#fail(error);
     }
@@ -273,6 +278,16 @@ export class ServedDisk implements BlockDevice {
     return this.#device.extent?.(sector, sectorCount) ?? sectorCount;
   }
 
+  #readFaulty(sector: number, target: Uint8Array): void {
+    this.faults.beforeRead(sector, target.length / this.sectorBytes);
+    this.#device.read(sector, target);
+    this.faults.afterRead(sector, target, this.sectorBytes);
+  }
+
+  #isLost(sector: number, sectorCount: number): boolean {
+    return !this.faults.none && this.faults.beforeWrite(sector, sectorCount);
+  }
+
   #zero(
     kind: 'discard' | 'writeZeroes',
     sector: number,
@@ -283,8 +298,9 @@ export class ServedDisk implements BlockDevice {
     const cut = this.#enter(kind, sector, sectorCount);
     this.#operation++;
     try {
-      if (kind === 'discard') this.#device.discard(sector, sectorCount);
-      else this.#device.writeZeroes(sector, sectorCount, options);
+      const isLost = this.#isLost(sector, sectorCount);
+      if (!isLost && kind === 'discard') this.#device.discard(sector, sectorCount);
+      if (!isLost && kind === 'writeZeroes') this.#device.writeZeroes(sector, sectorCount, options);
     } catch (error) {
       this.#fail(error);
     }
