@@ -10,6 +10,7 @@ import { replayCommand } from './replay-command.ts';
 import { misuse } from './scenarios.ts';
 import { selfTestCommand } from './selftest-command.ts';
 import { serveCommand } from './serve-command.ts';
+import { statefsdCommand } from './statefsd-command.ts';
 
 /** In the order in which the help names them. */
 const COMMANDS: readonly MakeCommand[] = [
@@ -19,6 +20,7 @@ const COMMANDS: readonly MakeCommand[] = [
   selfTestCommand,
   serveCommand,
   ctlCommand,
+  statefsdCommand,
 ];
 
 /**
