@@ -180,6 +180,13 @@ function checkReadyScenario(folder) {
   });
 }
 
+function checkSelfTest(folder) {
+  check('selftest: every promise of the stack is seen kept', () => {
+    const { ok, markers } = parseOne(mustSucceed(powercut(folder, 'selftest', '--json')));
+    expect(ok === true && markers.length === 6, JSON.stringify(markers));
+  });
+}
+
 function checkOwnScenarios(folder) {
   check("explore a sound scenario of one's own: complete, exit 0", () => {
     const report = parseOne(mustSucceed(powercut(folder, 'explore', './sound.ts', '--json')));
@@ -246,6 +253,7 @@ function main(folder) {
     expect(/explore/.test(stdout) && /replay/.test(stdout), stdout);
   });
   checkReadyScenario(user);
+  checkSelfTest(user);
   checkOwnScenarios(user);
   checkMisuse(user);
 }

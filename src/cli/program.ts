@@ -6,6 +6,7 @@ import { ctlCommand } from './ctl-command.ts';
 import { EXIT_MISUSE } from './exit-codes.ts';
 import { exploreCommand } from './explore-options.ts';
 import type { Output } from './output.ts';
+import { policyCommand } from './policy-command.ts';
 import { replayCommand } from './replay-command.ts';
 import { misuse } from './scenarios.ts';
 import { selfTestCommand } from './selftest-command.ts';
@@ -18,6 +19,7 @@ const COMMANDS: readonly MakeCommand[] = [
   replayCommand,
   bugsCommand,
   selfTestCommand,
+  policyCommand,
   serveCommand,
   ctlCommand,
   statefsdCommand,

@@ -111,7 +111,7 @@ export class AuditFile implements AuditSink {
   #rotate(): number {
     if (this.#file !== undefined) fsyncSync(this.#file);
     this.#release();
-    rmSync(`${this.#path}.${this.#keepFiles}`, { force: true });
+    if (this.#keepFiles > 0) rmSync(`${this.#path}.${this.#keepFiles}`, { force: true });
     for (let i = this.#keepFiles - 1; i >= 1; i--) {
       if (existsSync(`${this.#path}.${i}`)) renameSync(`${this.#path}.${i}`, `${this.#path}.${i + 1}`);
     }

@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import { codeOf } from '../../src/core/index.ts';
 import {
   AbiFilter,
   Authority,
@@ -9,15 +8,7 @@ import {
   MAX_FILTER_RULES,
   type Policy,
 } from '../../src/statefsd/index.ts';
-
-function codeThrown(run: () => unknown): string | undefined {
-  try {
-    run();
-  } catch (error) {
-    return codeOf(error);
-  }
-  return 'none';
-}
+import { codeThrown } from './code-thrown.ts';
 
 /** A subject with `count` rules of its own, none of which can be left out. */
 function manyRules(count: number): Policy {

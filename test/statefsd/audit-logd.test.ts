@@ -6,23 +6,12 @@ import { describe, expect, test } from 'vitest';
 import { codeOf, VirtualClock, VirtualTimers } from '../../src/core/index.ts';
 import {
   Audit,
-  type AuditEntry,
   AuditLogd,
   type AuditLogdOptions,
   type LogdConnector,
   type LogdEntry,
 } from '../../src/statefsd/index.ts';
-
-const ENTRY: AuditEntry = {
-  decision: 'allow',
-  subject: 'updated',
-  operation: 'put_atomic',
-  path: '/state/boot/bootctl',
-  size: 16,
-  digest: '',
-  code: 'OK',
-  duration: 0,
-};
+import { ENTRY } from './audit-entry.ts';
 
 /** A service that comes and goes as the test says. */
 class FakeService {

@@ -1,18 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { codeOf, VirtualClock } from '../../src/core/index.ts';
 import { AUDIT_FIELDS, Audit, type AuditEntry, type AuditRecord, type AuditSink } from '../../src/statefsd/index.ts';
+import { ENTRY } from './audit-entry.ts';
 
-const entry = (over: Partial<AuditEntry> = {}): AuditEntry => ({
-  decision: 'allow',
-  subject: 'updated',
-  operation: 'put_atomic',
-  path: '/state/boot/bootctl',
-  size: 16,
-  digest: 'ab'.repeat(32),
-  code: 'OK',
-  duration: 3,
-  ...over,
-});
+const entry = (over: Partial<AuditEntry> = {}): AuditEntry => ({ ...ENTRY, ...over });
 
 class ListSink implements AuditSink {
   readonly name = 'list';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { MemoryDevice } from '../../src/blockdev/index.ts';
-import { codeOf, Sfc32, toHex, VirtualClock } from '../../src/core/index.ts';
+import { Sfc32, toHex, VirtualClock } from '../../src/core/index.ts';
 import { sha256 } from '../../src/envelope/index.ts';
 import { format, open } from '../../src/statefs/index.ts';
 import {
@@ -19,6 +19,7 @@ import {
   StateFsClient,
   StateFsService,
 } from '../../src/statefsd/index.ts';
+import { codeRejected } from './code-thrown.ts';
 
 const PAYLOAD = new TextEncoder().encode('correct horse battery staple');
 const PURPOSE = 'purpose-tr0ub4dor-and-3';
@@ -46,13 +47,6 @@ beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'powercut-secrets-'));
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
-
-async function codeThrown(run: () => Promise<unknown>): Promise<string | undefined> {
-  return await run().then(
-    () => 'OK',
-    (error: unknown) => codeOf(error),
-  );
-}
 
 /** Everything that every sink got, of a server that secrets went through in every way, also where it refused them. */
 async function auditOfSecrets(required: boolean): Promise<string> {
@@ -84,7 +78,7 @@ async function auditOfSecrets(required: boolean): Promise<string> {
     () => app.get('/state/apps/calc/absent'),
   ];
   const codes: (string | undefined)[] = [];
-  for (const run of refused) codes.push(await codeThrown(run));
+  for (const run of refused) codes.push(await codeRejected(run));
   expect(codes).toEqual(['EPERM', 'E2BIG', 'EPERM', 'ENOENT']);
 
   const seeds = SEEDS.map((seed) => seed.slice());
@@ -93,7 +87,7 @@ async function auditOfSecrets(required: boolean): Promise<string> {
   await keystored.sign(PAYLOAD);
   await keystored.rotate();
   const digest = toHex(sha256(store.get(DEVICE_KEY_PATH)));
-  expect(await codeThrown(() => app.get(DEVICE_KEY_PATH))).toBe('EPERM');
+  expect(await codeRejected(() => app.get(DEVICE_KEY_PATH))).toBe('EPERM');
   service.stop();
   audit.close();
 

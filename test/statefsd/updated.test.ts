@@ -19,16 +19,8 @@ import {
   type SlotName,
   Updated,
 } from '../../src/statefsd/index.ts';
+import { codeThrown } from './code-thrown.ts';
 import { MemoryPort } from './memory-port.ts';
-
-function codeThrown(run: () => unknown): string | undefined {
-  try {
-    run();
-  } catch (error) {
-    return codeOf(error);
-  }
-  return 'none';
-}
 
 /** One step; what may not be done now is not done, and a coded error says so. */
 function step(state: BootState, what: string, slot: SlotName): BootState {
