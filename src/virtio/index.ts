@@ -45,6 +45,7 @@ export {
   type FeatureWords,
   featureWords,
   hasFeature,
+  setFeature,
 } from './features.ts';
 export { FlatMemory, type FlatMemoryOptions, type GuestMemory } from './memory.ts';
 export { type MmioOptions, MmioTransport } from './mmio.ts';

@@ -2,8 +2,6 @@ import { type BlockDevice, type DeviceFeatures, MemoryDevice } from '../../src/b
 import {
   BlkDevice,
   type BlkDeviceOptions,
-  DESC_F_NEXT,
-  DESC_F_WRITE,
   F_EVENT_IDX,
   F_IN_ORDER,
   F_INDIRECT_DESC,
@@ -15,9 +13,9 @@ import {
   FlatMemory,
   featureWords,
   type GuestMemory,
-  layOutQueue,
   type MmioOptions,
   MmioTransport,
+  type PackedDriverRing,
   type QueueAddresses,
   REG_DEVICE_FEATURES,
   REG_DEVICE_FEATURES_SEL,
@@ -36,13 +34,23 @@ import {
   REG_QUEUE_READY,
   REG_QUEUE_SEL,
   REG_STATUS,
-  SplitDriverRing,
+  type SplitDriverRing,
   STATUS_ACKNOWLEDGE,
   STATUS_DRIVER,
   STATUS_DRIVER_OK,
   STATUS_FEATURES_OK,
   STATUS_NEEDS_RESET,
+  setFeature,
 } from '../../src/virtio/index.ts';
+import {
+  type GuestQueue,
+  guestQueue,
+  PackedGuestQueue,
+  type RingKind,
+  type Segment,
+  SplitGuestQueue,
+  type Used,
+} from './guest-queue.ts';
 
 /** A backend that writes down what it is asked, and has the features it is given. */
 export class LoggingDevice implements BlockDevice {
@@ -131,6 +139,10 @@ export interface GuestOptions {
   readonly backend?: BlockDevice;
   readonly device?: BlkDeviceOptions;
   readonly queueSize?: number;
+  /** Format of the ring. Default split. */
+  readonly ring?: RingKind;
+  /** Feature bits of ring and transport that every negotiation accepts, beside the format's. */
+  readonly ringBits?: readonly number[];
   readonly base?: number;
   readonly mmio?: MmioOptions;
   /** Puts something between the device and the memory. */
@@ -151,9 +163,10 @@ export class Guest {
   readonly transport: MmioTransport;
   readonly base: number;
   readonly queue: QueueAddresses;
-  readonly ring: SplitDriverRing;
+  readonly driver: GuestQueue;
+  readonly #ringBits: readonly number[];
+  readonly #used: Used[] = [];
   #heap: number;
-  #nextDescriptor = 0;
 
   constructor(options: GuestOptions = {}) {
     this.bytes = new Uint8Array(GUEST_BYTES);
@@ -163,9 +176,28 @@ export class Guest {
     const seen = options.wrapMemory?.(this.memory) ?? this.memory;
     this.device = new BlkDevice(this.backend, seen, { id: 'disk-under-test', ...options.device });
     this.transport = new MmioTransport(this.device, seen, options.mmio);
-    this.queue = layOutQueue(this.base + 0x1000, options.queueSize ?? 16);
-    this.ring = new SplitDriverRing(this.memory, this.queue);
+    const kind = options.ring ?? 'split';
+    this.#ringBits = [...(kind === 'packed' ? [F_RING_PACKED] : []), ...(options.ringBits ?? [])];
+    this.driver = guestQueue(kind, this.memory, this.base + 0x1000, options.queueSize ?? 16);
+    this.queue = this.driver.addresses;
     this.#heap = this.base + HEAP_OFFSET;
+  }
+
+  /** The ring in the raw, for tests of that format. */
+  get ring(): SplitDriverRing {
+    if (this.driver instanceof SplitGuestQueue) return this.driver.ring;
+    throw new Error('this guest has a packed ring');
+  }
+
+  get packed(): PackedDriverRing {
+    if (this.driver instanceof PackedGuestQueue) return this.driver.ring;
+    throw new Error('this guest has a split ring');
+  }
+
+  /** What came back since the last initialisation, in order. */
+  get used(): readonly Used[] {
+    for (let used = this.driver.takeUsed(); used !== undefined; used = this.driver.takeUsed()) this.#used.push(used);
+    return this.#used;
   }
 
   read(register: number): number {
@@ -193,7 +225,7 @@ export class Guest {
     return words;
   }
 
-  /** Without what changes the ring or the transport. */
+  /** All that is offered, without what changes the ring or the transport. */
   get offeredByDevice(): FeatureWords {
     const ringBits = featureWords(RING_BITS);
     return this.offered.map((word, i) => word & ~ringBits[i]!);
@@ -206,17 +238,24 @@ export class Guest {
     }
   }
 
+  /** What {@link negotiate} accepts. */
+  wanted(bits?: readonly number[]): FeatureWords {
+    const wanted = bits === undefined ? this.offeredByDevice : featureWords([F_VERSION_1, ...bits]);
+    for (const bit of this.#ringBits) setFeature(wanted, bit);
+    return wanted;
+  }
+
   /** From reset to FEATURES_OK. @param bits beside VERSION_1; by default all that is offered but for the ring's own */
   negotiate(bits?: readonly number[]): void {
     this.write(REG_STATUS, 0);
     this.write(REG_STATUS, STATUS_ACKNOWLEDGE);
     this.write(REG_STATUS, STATUS_ACKNOWLEDGE | STATUS_DRIVER);
-    this.writeFeatures(bits === undefined ? this.offeredByDevice : featureWords([F_VERSION_1, ...bits]));
+    this.writeFeatures(this.wanted(bits));
     this.write(REG_STATUS, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK);
   }
 
-  setUpQueue(queue: QueueAddresses = this.queue): void {
-    this.write(REG_QUEUE_SEL, 0);
+  setUpQueue(queue: QueueAddresses = this.queue, index = 0): void {
+    this.write(REG_QUEUE_SEL, index);
     this.write(REG_QUEUE_NUM, queue.size);
     this.writeAddress(REG_QUEUE_DESC_LOW, REG_QUEUE_DESC_HIGH, queue.desc);
     this.writeAddress(REG_QUEUE_DRIVER_LOW, REG_QUEUE_DRIVER_HIGH, queue.driver);
@@ -235,8 +274,8 @@ export class Guest {
 
   /** The whole initialisation, on an empty ring. */
   up(bits?: readonly number[]): this {
-    this.ring.clear();
-    this.#nextDescriptor = 0;
+    this.driver.clear();
+    this.#used.length = 0;
     this.#heap = this.base + HEAP_OFFSET;
     this.negotiate(bits);
     this.setUpQueue();
@@ -269,41 +308,50 @@ export class Guest {
     return view;
   }
 
-  /** Writes a chain into the table, in descriptors that follow each other. */
-  build(parts: readonly Part[]): { head: number; rooms: Uint8Array[] } {
+  /** Puts buffers into memory for a chain. */
+  lay(parts: readonly Part[]): { segments: Segment[]; rooms: Uint8Array[] } {
     const rooms: Uint8Array[] = [];
-    const head = this.#nextDescriptor;
-    for (const [i, part] of parts.entries()) {
-      const { address, lengthBytes, write } = this.#place(part);
-      if ('room' in part) rooms.push(this.view(address, lengthBytes));
-      const next = i + 1 < parts.length;
-      const flags = (write ? DESC_F_WRITE : 0) | (next ? DESC_F_NEXT : 0);
-      this.ring.setDescriptor(head + i, { address, lengthBytes, flags, next: next ? head + i + 1 : 0 });
-    }
-    this.#nextDescriptor += parts.length;
-    return { head, rooms };
+    const segments = parts.map((part) => {
+      const segment = this.#place(part);
+      if ('room' in part) rooms.push(this.view(segment.address, segment.lengthBytes));
+      return segment;
+    });
+    return { segments, rooms };
+  }
+
+  /** Writes a chain into a split ring's table, in descriptors that follow each other; it is not offered. */
+  build(parts: readonly Part[]): { head: number; rooms: Uint8Array[] } {
+    const { segments, rooms } = this.lay(parts);
+    if (!(this.driver instanceof SplitGuestQueue)) throw new Error('a packed ring has no chains that are not offered');
+    return { head: this.driver.place(segments), rooms };
+  }
+
+  /** Makes a chain available. */
+  offer(parts: readonly Part[]): { id: number; rooms: Uint8Array[] } {
+    const { segments, rooms } = this.lay(parts);
+    return { id: this.driver.offer(segments), rooms };
   }
 
   /** Starts over with descriptors and buffers, once nothing is in flight. */
   recycle(): void {
-    this.#nextDescriptor = 0;
+    this.driver.recycle();
     this.#heap = this.base + HEAP_OFFSET;
   }
 
   /** Sends one chain through, and takes what came back. */
   send(parts: readonly Part[]): Answer {
     this.recycle();
-    const { head, rooms } = this.build(parts);
-    const before = this.ring.usedIndex;
-    this.ring.offer(head);
+    const before = this.used.length;
+    const { id, rooms } = this.offer(parts);
     this.notify();
-    if (((this.ring.usedIndex - before) & 0xffff) !== 1) throw new Error('the request did not come back');
-    if (this.ring.usedId(before) !== head) throw new Error('another request came back');
+    const [used, ...others] = this.used.slice(before);
+    if (used === undefined || others.length > 0) throw new Error('the request did not come back once');
+    if (used.id !== id) throw new Error('another request came back');
     const written = new Uint8Array(Buffer.concat(rooms));
-    return { status: written.at(-1) ?? -1, usedLength: this.ring.usedLength(before), written };
+    return { status: written.at(-1) ?? -1, usedLength: used.lengthBytes, written };
   }
 
-  #place(part: Part): { address: number; lengthBytes: number; write: boolean } {
+  #place(part: Part): Segment {
     if ('address' in part) return { ...part, write: part.write ?? false };
     if ('room' in part) return { address: this.alloc(part.room), lengthBytes: part.room, write: true };
     const address = this.alloc(part.give.length);
