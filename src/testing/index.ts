@@ -34,4 +34,5 @@ export {
   type SelfTestOptions,
   type SelfTestReport,
   type SelfTestResult,
+  type SelfTestVariant,
 } from './selftest/index.ts';

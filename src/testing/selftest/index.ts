@@ -1,1 +1,2 @@
+export type { SelfTestVariant } from './machine.ts';
 export { runSelfTest, type SelfTestOptions, type SelfTestReport, type SelfTestResult } from './selftest.ts';
