@@ -1,6 +1,6 @@
 import { type Clock, Sfc32, VirtualClock } from '../../core/index.ts';
 import { type CutOutcome, SimulatedDisk } from '../../faults/index.ts';
-import { format, open, type StateFs, type StoreRules, soundRules } from '../../statefs/index.ts';
+import { format, open, type StoreRules, soundRules } from '../../statefs/index.ts';
 import {
   Audit,
   Authority,
@@ -45,11 +45,11 @@ const EPOCH_MS = 1_700_000_000_000;
 export class Machine {
   readonly disk: SimulatedDisk;
   readonly #variant: SelfTestVariant;
-  #clock: Clock = new VirtualClock(EPOCH_MS);
-  #store: StateFs;
-  #service: StateFsService;
-  #audit: Audit;
-  #clients: StateFsClient[] = [];
+  readonly #clock: Clock = new VirtualClock(EPOCH_MS);
+  readonly #service: StateFsService;
+  readonly #clients: StateFsClient[] = [];
+  /** Everything that the audit has of this life. */
+  readonly audit: Audit = new Audit({ clock: this.#clock });
 
   /** A machine with a new disk. */
   static factory(variant: SelfTestVariant): Machine {
@@ -62,21 +62,13 @@ export class Machine {
   private constructor(disk: SimulatedDisk, variant: SelfTestVariant) {
     this.disk = disk;
     this.#variant = variant;
-    this.#clock = new VirtualClock(EPOCH_MS);
-    this.#store = open(virtioStack(disk).driver, { clock: this.#clock, rules: variant.rules ?? soundRules });
-    this.#audit = new Audit({ clock: this.#clock });
     this.#service = new StateFsService({
-      store: this.#store,
+      store: open(virtioStack(disk).driver, { clock: this.#clock, rules: variant.rules ?? soundRules }),
       authority: new Authority(variant.policy ?? baselinePolicy([APPLICATION.slice('app.'.length)])),
-      audit: this.#audit,
+      audit: this.audit,
       budgets: { payloadBytes: variant.payloadBytes ?? PAYLOAD_BYTES },
       clock: this.#clock,
     });
-  }
-
-  /** Everything that the audit has of this life. */
-  get audit(): Audit {
-    return this.#audit;
   }
 
   /** A client on a channel of its own. */
@@ -98,7 +90,7 @@ export class Machine {
     return this.#variant.port?.(client, subject) ?? client;
   }
 
-  /** Another machine with a copy of the disk, power and all. */
+  /** Another machine, booted from a copy of the disk. */
   fork(): Machine {
     return new Machine(this.disk.clone(), this.#variant);
   }
@@ -113,8 +105,7 @@ export class Machine {
 
   /** Lets go of clients and server. The disk stays as it is. */
   stop(): void {
-    for (const client of this.#clients) client.close();
-    this.#clients = [];
+    for (const client of this.#clients.splice(0)) client.close();
     this.#service.stop();
   }
 }
