@@ -38,11 +38,14 @@ export function format(device: BlockDevice, options: FormatOptions = {}): void {
     storeId,
     activeRegion: 0,
     clean: true,
+    features: 0,
     generation: 1,
     epoch: 1,
     frontierSector: geometry.regionSectors[0],
     frontierSequence: 0,
     payloadFloor: geometry.regionSectors[1],
+    regionEpoch: 0,
+    lostSequence: 0,
   };
   const sector = new Uint8Array(device.sectorBytes);
   try {

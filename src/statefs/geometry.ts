@@ -1,6 +1,6 @@
 import type { BlockDevice } from '../blockdev/index.ts';
 import { fail } from './errors.ts';
-import { FRAME_TARGET_BYTES, FRONTIER_STRIDE_BYTES, SUPERBLOCK_SPACING_BYTES } from './layout.ts';
+import { FRAME_TARGET_BYTES, FRONTIER_STRIDE_BYTES, MAX_GROUP_OPERATIONS, SUPERBLOCK_SPACING_BYTES } from './layout.ts';
 
 /** Where everything stands, in sectors of the partition. Derived from three numbers of the superblock alone. */
 export interface StoreGeometry {
@@ -17,6 +17,8 @@ export interface StoreGeometry {
   readonly frameSectors: number;
   /** See FRONTIER_STRIDE_BYTES. */
   readonly strideSectors: number;
+  /** No group is longer: as many temp and commit frames as it may have operations. */
+  readonly groupSectors: number;
 }
 
 /** Fewest units that a region must have to hold anything at all. */
@@ -34,6 +36,7 @@ export function storeGeometry(sectorBytes: number, sectorCount: number, unitByte
     const needed = first + 2 * MIN_REGION_UNITS * unitSectors;
     fail('EINVAL', `partition: expected at least ${needed} sectors of ${sectorBytes} bytes, got ${sectorCount}`);
   }
+  const frameSectors = Math.max(1, FRAME_TARGET_BYTES / sectorBytes);
   return {
     sectorBytes,
     sectorCount,
@@ -41,9 +44,10 @@ export function storeGeometry(sectorBytes: number, sectorCount: number, unitByte
     superblockSectors: [0, spacing],
     regionSectors: [first, first + regionSectorCount],
     regionSectorCount,
-    frameSectors: Math.max(1, FRAME_TARGET_BYTES / sectorBytes),
+    frameSectors,
     // A stride holds several groups even where physical sectors are huge.
     strideSectors: Math.max(FRONTIER_STRIDE_BYTES / sectorBytes, 4 * unitSectors),
+    groupSectors: 2 * MAX_GROUP_OPERATIONS * frameSectors,
   };
 }
 

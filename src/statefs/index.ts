@@ -1,10 +1,18 @@
 export { StateFsError } from './errors.ts';
 export { type FormatOptions, format } from './format.ts';
 export { isKey, KEY_ROOT } from './keys.ts';
-export { MAX_KEY_BYTES, MAX_PAYLOAD_BYTES } from './layout.ts';
+export { MAX_GROUP_OPERATIONS, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES } from './layout.ts';
 export type { CommitMode } from './log-writer.ts';
-export { assertCommit, type Budgets, type OpenOptions, type StoreEvent } from './options.ts';
+export { assertCommit, type Budgets, type OpenOptions, type StoreBudgets, type StoreEvent } from './options.ts';
 export { ROWS as RECOVERY_ROWS, type Row as RecoveryRow } from './recovery-table.ts';
 export type { Damage } from './replay.ts';
 export { type Barrier, type StoreRules, soundRules } from './rules.ts';
-export { open, type PutOptions, type RecordInfo, type StateFs, type StoreStats } from './store.ts';
+export {
+  type DeleteOptions,
+  open,
+  type PutOptions,
+  type RecordInfo,
+  type StateFs,
+  type StoreStats,
+} from './store.ts';
+export type { Transaction, TransactionOptions } from './transaction.ts';

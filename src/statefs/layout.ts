@@ -36,7 +36,7 @@ export const SUPERBLOCK_FIELDS = [
   ['version', 2, 'format version: 1'],
   ['copy', 1, 'which copy this is: 0 or 1'],
   ['flags', 1, 'bit 0: clean, the log ends exactly at the frontier'],
-  ['incompatible', 4, 'feature bits that a reader must know: 0'],
+  ['incompatible', 4, 'feature bits that a reader must know: bit 0 moved, bit 1 long commits'],
   ['readCompatible', 4, 'feature bits that a writer must know: 0'],
   ['sectorBytes', 4, 'bytes in a sector of the device that was formatted'],
   ['unitBytes', 4, 'alignment of groups and extents: no two share a physical sector'],
@@ -48,6 +48,8 @@ export const SUPERBLOCK_FIELDS = [
   ['frontierSector', 8, 'every group below this sector was durable when this copy was written'],
   ['frontierSequence', 8, 'the last sequence number below the frontier'],
   ['payloadFloor', 8, 'lowest sector of any extent named below the frontier'],
+  ['regionEpoch', 8, 'lowest epoch of a frame in the active region; 0: any'],
+  ['lostSequence', 8, 'a group with unknown keys was lost at this number and left behind by a move; 0: none'],
 ] as const;
 
 export const SUPERBLOCK: Readonly<Record<(typeof SUPERBLOCK_FIELDS)[number][0], number>> = offsetsOf(SUPERBLOCK_FIELDS);
@@ -55,13 +57,20 @@ export const SUPERBLOCK: Readonly<Record<(typeof SUPERBLOCK_FIELDS)[number][0], 
 export const SUPERBLOCK_CRC_OFFSET: number = SUPERBLOCK_BYTES - 4;
 export const SUPERBLOCK_FLAG_CLEAN = 1;
 
+/** The log has moved to the other region at least once: region 1 may be active, and groups may hold moved records. */
+export const FEATURE_MOVED = 1;
+/** A transaction whose commit takes more than one sector was written. */
+export const FEATURE_LONG_COMMITS = 2;
+/** What a reader of this version knows. */
+export const KNOWN_FEATURES: number = FEATURE_MOVED | FEATURE_LONG_COMMITS;
+
 /** Words of a frame that its header keeps for the sector edges inside it: a frame has at most this many and one sectors. */
 const DISPLACED_WORDS = 3;
 
 export const FRAME_FIELDS = [
   ['magic', 4, 'the bytes SFrm'],
   ['type', 1, '1 temp, 2 commit, 3 payload, 4 checkpoint (reserved)'],
-  ['flags', 1, 'bit 0: last of its type in the group; bit 1: ordered commit'],
+  ['flags', 1, 'bit 0: last of its type in the group; bit 1: ordered commit; bit 2: moved'],
   ['bodyBytes', 2, 'bytes after the header'],
   ['epoch', 4, 'the life of the log that wrote it'],
   ['index', 4, 'number of the frame among those of its type in the group, from 0'],
@@ -88,9 +97,11 @@ export const FRAME_CHECKPOINT = 4;
 
 export const FLAG_LAST = 1;
 export const FLAG_ORDERED = 2;
+/** The group was moved by compaction: each temp frame keeps the sequence number that its record always had. */
+export const FLAG_MOVED = 4;
 
 export const TEMP_FIELDS = [
-  ['kind', 1, '1 put, 2 delete'],
+  ['kind', 1, '1 put, 2 delete, 3 lost'],
   ['flags', 1, 'bit 0: the payload stands in an extent'],
   ['keyBytes', 2, 'bytes of the key'],
   ['envelopeBytes', 2, 'bytes of the envelope; 0 for a delete'],
@@ -109,19 +120,20 @@ export const COMMIT_FIELDS = [
   ['payloadFloor', 8, 'lowest sector of any extent up to this group'],
   ['entryCount', 2, 'entries in this frame'],
   ['operationCount', 2, 'operations of the whole group'],
-  ['reserved', 4, 'zero'],
+  ['firstEntry', 2, 'number of the first entry among those of the group'],
+  ['reserved', 2, 'zero'],
 ] as const;
 
 export const COMMIT: Readonly<Record<(typeof COMMIT_FIELDS)[number][0], number>> = offsetsOf(COMMIT_FIELDS);
 export const COMMIT_BYTES: number = sizeOf(COMMIT_FIELDS);
 
 export const ENTRY_FIELDS = [
-  ['kind', 1, '1 put, 2 delete'],
+  ['kind', 1, '1 put, 2 delete, 3 lost'],
   ['reserved', 1, 'zero'],
   ['keyBytes', 2, 'bytes of the key'],
   ['payloadBytes', 4, 'bytes of the payload'],
   ['extentSector', 8, 'as in the temp frame'],
-  ['digest', 32, 'SHA-256 of the payload; zeros for a delete'],
+  ['digest', 32, 'SHA-256 of the payload; zeros without one'],
 ] as const;
 
 export const ENTRY: Readonly<Record<(typeof ENTRY_FIELDS)[number][0], number>> = offsetsOf(ENTRY_FIELDS);
@@ -130,6 +142,8 @@ export const ENTRY_BYTES: number = sizeOf(ENTRY_FIELDS);
 
 export const KIND_PUT = 1;
 export const KIND_DELETE = 2;
+/** A key whose value was found damaged by compaction: it is carried along, so that the loss stays reported. */
+export const KIND_LOST = 3;
 export const TEMP_FLAG_EXTENT = 1;
 export const DIGEST_BYTES = 32;
 
@@ -147,7 +161,7 @@ export const MAX_KEY_BYTES = 255;
 export const MAX_PAYLOAD_BYTES: number = 64 * 1024 * 1024;
 /** Epochs are 32-bit in frames. */
 export const MAX_EPOCH = 0xffff_ffff;
-/** Deletes that a full store still accepts. */
+/** Deletes that a full store has room for without compaction, at most: see `reservedSectors`. */
 export const RESERVED_DELETES = 16;
 
 invariant(sizeOf(FRAME_FIELDS) === FRAME_HEADER_BYTES, 'the frame header fills 64 bytes');

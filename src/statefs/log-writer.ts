@@ -3,21 +3,13 @@ import { equalBytes, viewOf } from '../core/index.ts';
 import { sha256 } from '../envelope/index.ts';
 import { fail, wrapDeviceError } from './errors.ts';
 import { type FrameCodec, FrameHeader } from './frame.ts';
-import { alignDown, alignUp, type StoreGeometry } from './geometry.ts';
-import {
-  FLAG_LAST,
-  FLAG_ORDERED,
-  FRAME_COMMIT,
-  FRAME_HEADER_BYTES,
-  FRAME_TEMP,
-  KIND_DELETE,
-  RESERVED_DELETES,
-} from './layout.ts';
-import type { Extent, PayloadStore } from './payload.ts';
-import { appendEntry, tempBodyBytes, writeCommitBody, writeTempBody } from './records.ts';
-import type { IndexEntry, Recovered } from './replay.ts';
+import type { StoreGeometry } from './geometry.ts';
+import { entryOf, type GroupCodec, type GroupOperation, type GroupPlan, type PlannedOperation } from './group.ts';
+import type { IndexEntry } from './index-entry.ts';
+import { FEATURE_LONG_COMMITS, FLAG_ORDERED, FRAME_HEADER_BYTES, KIND_PUT } from './layout.ts';
+import type { PayloadStore } from './payload.ts';
 import type { Barrier, StoreRules } from './rules.ts';
-import type { SuperblockPair } from './superblock-pair.ts';
+import type { Frontier, SuperblockPair } from './superblock-pair.ts';
 
 /**
  * How a put becomes durable. `ordered`: temp frames, flush, read back and verified, commit, flush. `checksummed`: temp
@@ -25,15 +17,8 @@ import type { SuperblockPair } from './superblock-pair.ts';
  */
 export type CommitMode = 'ordered' | 'checksummed';
 
-/** One operation to be appended. Buffers are the caller's and are not kept. */
-interface Append {
-  readonly kind: number;
-  readonly key: string;
-  readonly keyBytes: Uint8Array;
-  readonly envelope: Uint8Array;
-  readonly payload: Uint8Array;
-  /** SHA-256 of the payload; zeros for a delete. */
-  readonly digest: Uint8Array;
+/** How a group is to be appended. */
+interface AppendOptions {
   readonly mode: CommitMode;
   /** Whether it is durable on return, or with the next flush. */
   readonly durable: boolean;
@@ -41,34 +26,40 @@ interface Append {
   readonly beforeCommit: () => void;
 }
 
+/** The end of a log as it was found or made. */
+export interface LogEnd {
+  readonly tailSector: number;
+  readonly payloadFloor: number;
+  readonly lastSequence: number;
+}
+
 const NOTHING = new Uint8Array(0);
 
-/** Where an operation goes. */
-interface Plan {
-  readonly sector: number;
-  readonly tempBodyBytes: number;
-  readonly tempSectors: number;
-  readonly commitSectors: number;
-  readonly endSector: number;
-  readonly extent: Extent | undefined;
-  readonly payloadFloor: number;
+/** The stamp of the group at hand. */
+class Stamp {
+  epoch = 0;
+  sequence = 0;
+  durableSequence = 0;
+  flags = 0;
 }
 
 /** Appends groups to the log of one life. */
 export class LogWriter {
   readonly #device: BlockDevice;
   readonly #codec: FrameCodec;
+  readonly #groups: GroupCodec;
   readonly #geometry: StoreGeometry;
   readonly #payloads: PayloadStore;
   readonly #superblocks: SuperblockPair;
   readonly #rules: StoreRules;
-  readonly #regionStart: number;
-  /** Made with the first append. */
+  #regionStart: number;
+  /** Made with the first append, and as large as the largest group so far. */
   #staging: Uint8Array = NOTHING;
   #view: DataView = viewOf(NOTHING);
   #readBack: Uint8Array = NOTHING;
   #readBackView: DataView = viewOf(NOTHING);
   readonly #header = new FrameHeader();
+  readonly #stamp = new Stamp();
   #tailSector: number;
   #payloadFloor: number;
   /** The last sequence number given out, whether or not its group was committed. */
@@ -85,26 +76,28 @@ export class LogWriter {
   constructor(
     device: BlockDevice,
     codec: FrameCodec,
+    groups: GroupCodec,
     geometry: StoreGeometry,
     payloads: PayloadStore,
     superblocks: SuperblockPair,
     rules: StoreRules,
-    recovered: Recovered,
+    end: LogEnd,
   ) {
     this.#device = device;
     this.#codec = codec;
+    this.#groups = groups;
     this.#geometry = geometry;
     this.#payloads = payloads;
     this.#superblocks = superblocks;
     this.#rules = rules;
     this.#regionStart = geometry.regionSectors[superblocks.current.activeRegion];
-    this.#tailSector = recovered.tailSector;
-    this.#payloadFloor = recovered.payloadFloor;
-    this.#sequence = recovered.lastSequence;
-    this.#issuedSequence = recovered.lastSequence;
-    this.#durableSequence = recovered.lastSequence;
-    this.#durableSector = recovered.tailSector;
-    this.#durableFloor = recovered.payloadFloor;
+    this.#tailSector = end.tailSector;
+    this.#payloadFloor = end.payloadFloor;
+    this.#sequence = end.lastSequence;
+    this.#issuedSequence = end.lastSequence;
+    this.#durableSequence = end.lastSequence;
+    this.#durableSector = end.tailSector;
+    this.#durableFloor = end.payloadFloor;
   }
 
   /** Sectors that neither log nor payloads take up. */
@@ -130,34 +123,39 @@ export class LogWriter {
     return this.#issuedSequence > this.#durableSequence;
   }
 
+  /** Where a group of these operations goes, if it comes next. */
+  plan(operations: readonly GroupOperation[]): GroupPlan {
+    return this.#groups.plan(operations, this.#tailSector, this.#payloadFloor, this.#regionStart);
+  }
+
   /**
-   * Appends one operation as a group of its own.
-   * @param liveKeys how many keys would be live after it; a full store keeps room to delete some of them
-   * @returns where it stands
-   * @throws StateFsError ENOSPC or EROFS before anything is written; EIO, after which {@link inDoubt} tells whether the store
-   *   may go on; whatever `beforeCommit` throws
+   * Appends a group that {@link plan} has placed since the last change.
+   * @returns what the index keeps of each operation; undefined for a delete
+   * @throws StateFsError EIO, after which {@link inDoubt} tells whether the store may go on; EINTEGRITY where temp
+   *   frames read back wrong; EROFS once numbers are used up; whatever `beforeCommit` throws
    */
-  append(operation: Append, liveKeys: number): IndexEntry {
-    // Beyond, the number in the frame would not read back. Only a crafted image comes here.
-    if (this.#sequence >= Number.MAX_SAFE_INTEGER) {
-      fail('EROFS', 'the store has used up its 2^53 sequence numbers: copy its keys to a new one');
-    }
-    const plan = this.#plan(operation, liveKeys);
-    this.#openLife();
+  append(plan: GroupPlan, options: AppendOptions): (IndexEntry | undefined)[] {
+    this.#checkSequence();
+    this.openLife();
+    this.#allowLongCommits(plan);
     this.#advanceFrontier(plan.endSector);
     // Taken even if the append fails: no two groups of a life share a number.
     const sequence = ++this.#sequence;
-    const extent = plan.extent === undefined ? undefined : { ...plan.extent, sequence, epoch: this.epoch };
-    if (extent !== undefined)
-      this.#guard('writing the payload', false, () => this.#payloads.write(extent, operation.payload));
-    this.#sealTemp(operation, plan, extent);
-    if (operation.mode === 'ordered') this.#issueOrdered(operation, plan, extent);
-    else this.#issueChecksummed(operation, plan);
+    const stamp = this.#stamp;
+    stamp.epoch = this.epoch;
+    stamp.sequence = sequence;
+    stamp.durableSequence = this.#durableSequence;
+    stamp.flags = 0;
+    const placed = this.#writePayloads(plan);
+    this.#makeRoom(placed);
+    this.#groups.sealTemps(this.#staging, this.#view, placed, stamp, this.#header);
+    if (options.mode === 'ordered') this.#issueOrdered(placed, options.beforeCommit);
+    else this.#issueChecksummed(placed, options.beforeCommit);
     this.#tailSector = plan.endSector;
     this.#payloadFloor = plan.payloadFloor;
     this.#issuedSequence = sequence;
-    if (operation.durable) this.flush('commit');
-    return this.#entryOf(operation, plan, extent, sequence);
+    if (options.durable) this.flush('commit');
+    return placed.operations.map((operation) => entryOf(operation, plan.sector, sequence, stamp.epoch));
   }
 
   /** Makes everything issued so far durable. A failed flush may have dropped anything: the store latches. */
@@ -180,7 +178,15 @@ export class LogWriter {
     flush();
   }
 
-  #frontier(): { frontierSector: number; frontierSequence: number; payloadFloor: number } {
+  /** Opens the life of the log, durably, before its first write. */
+  openLife(): void {
+    if (this.#hasLife) return;
+    const flush = (): void => this.flush('life');
+    this.#guard('opening a new life of the log', true, () => this.#superblocks.openLife(this.#frontier(), flush));
+    this.#hasLife = true;
+  }
+
+  #frontier(): Frontier {
     return {
       frontierSector: this.#durableSector,
       frontierSequence: this.#durableSequence,
@@ -188,50 +194,20 @@ export class LogWriter {
     };
   }
 
-  #plan(operation: Append, liveKeys: number): Plan {
-    const { sectorBytes, frameSectors, unitSectors } = this.#geometry;
-    const sector = this.#tailSector;
-    const fixed = tempBodyBytes(operation.keyBytes.length, operation.envelope.length, 0);
-    const isInline = FRAME_HEADER_BYTES + fixed + operation.payload.length <= frameSectors * sectorBytes;
-    const bodyBytes = isInline ? fixed + operation.payload.length : fixed;
-    const tempSectors = this.#codec.sectorsFor(bodyBytes);
-    const commitSectors = 1;
-    const endSector = alignUp(sector + tempSectors + commitSectors, unitSectors, this.#regionStart);
-    const extent = isInline ? undefined : this.#planExtent(operation.payload.length);
-    const payloadFloor = extent?.extentSector ?? this.#payloadFloor;
-    this.#checkSpace(operation, payloadFloor - endSector, liveKeys);
-    return { sector, tempBodyBytes: bodyBytes, tempSectors, commitSectors, endSector, extent, payloadFloor };
+  #checkSequence(): void {
+    // Beyond, the number in the frame would not read back. Only a crafted image comes here.
+    if (this.#sequence < Number.MAX_SAFE_INTEGER) return;
+    fail('EROFS', 'the store has used up its 2^53 sequence numbers: copy its keys to a new one');
   }
 
-  #planExtent(payloadBytes: number): Extent {
-    const sectors = this.#payloads.sectorsFor(payloadBytes);
-    const extentSector = alignDown(this.#payloadFloor - sectors, this.#geometry.unitSectors, this.#regionStart);
-    const extentFrames = this.#payloads.framesFor(payloadBytes);
-    return { extentSector, extentFrames, payloadBytes, sequence: 0, epoch: 0 };
-  }
-
-  #checkSpace(operation: Append, freeAfter: number, liveKeys: number): void {
-    const deleteSectors = alignUp(2, this.#geometry.unitSectors, 0);
-    const reserve = operation.kind === KIND_DELETE ? 0 : Math.min(liveKeys, RESERVED_DELETES) * deleteSectors;
-    if (freeAfter >= reserve) return;
-    const bytes = this.#geometry.sectorBytes;
-    fail(
-      'ENOSPC',
-      `the store is full: ${this.freeSectors * bytes} bytes are left, ${(this.freeSectors - freeAfter + reserve) * bytes} ` +
-        'are needed with the reserve for deletes: use a larger partition',
-    );
-  }
-
-  #openLife(): void {
-    if (this.#hasLife) return;
-    const frameBytes = this.#geometry.frameSectors * this.#geometry.sectorBytes;
-    this.#staging = new Uint8Array(2 * frameBytes + this.#geometry.unitSectors * this.#geometry.sectorBytes);
-    this.#view = viewOf(this.#staging);
-    this.#readBack = new Uint8Array(frameBytes);
-    this.#readBackView = viewOf(this.#readBack);
+  /** Readers before transactions know only commits of one sector. */
+  #allowLongCommits(plan: GroupPlan): void {
+    if (plan.sectors - plan.tempSectors === 1 || (this.#superblocks.current.features & FEATURE_LONG_COMMITS) !== 0)
+      return;
     const flush = (): void => this.flush('life');
-    this.#guard('opening a new life of the log', true, () => this.#superblocks.openLife(this.#frontier(), flush));
-    this.#hasLife = true;
+    this.#guard('recording a feature', true, () =>
+      this.#superblocks.addFeature(FEATURE_LONG_COMMITS, this.#frontier(), flush),
+    );
   }
 
   /** Keeps the log within a stride of the recorded frontier: recovery searches no further for its end. */
@@ -243,123 +219,90 @@ export class LogWriter {
     this.#guard('recording the frontier', true, () => this.#superblocks.advance(this.#frontier(), flush));
   }
 
-  #sealTemp(operation: Append, plan: Plan, extent: Extent | undefined): void {
-    const { keyBytes, envelope, payload, kind } = operation;
-    const inline = extent === undefined ? payload : undefined;
-    const content = {
-      kind,
-      keyBytes,
-      envelope,
-      payloadBytes: payload.length,
-      inline,
-      extentFrames: extent?.extentFrames ?? 0,
-      extentSector: extent?.extentSector ?? 0,
-    };
-    const bodyBytes = writeTempBody(this.#staging, this.#view, 0, content);
-    this.#seal(0, FRAME_TEMP, FLAG_LAST, bodyBytes, plan.sector, plan.tempSectors + plan.commitSectors);
-  }
-
-  #sealCommit(operation: Append, plan: Plan, at: number): void {
-    const content = { groupSector: plan.sector, payloadFloor: plan.payloadFloor, operationCount: 1 };
-    let bodyBytes = writeCommitBody(this.#view, at, content);
-    bodyBytes = appendEntry(this.#staging, this.#view, at, bodyBytes, {
-      kind: operation.kind,
-      keyBytes: operation.keyBytes,
-      payloadBytes: operation.payload.length,
-      extentSector: plan.extent?.extentSector ?? 0,
-      digest: operation.digest,
+  /** Writes the payloads that stand outside the log. @returns the plan, its extents under their group's number */
+  #writePayloads(plan: GroupPlan): GroupPlan {
+    if (plan.operations.every(({ extent }) => extent === undefined)) return plan;
+    const { sequence, epoch } = this.#stamp;
+    const operations = plan.operations.map((planned): PlannedOperation => {
+      if (planned.extent === undefined) return planned;
+      const extent = { ...planned.extent, sequence, epoch };
+      this.#guard('writing the payload', false, () => this.#payloads.write(extent, planned.operation.payload));
+      return { ...planned, extent };
     });
-    const flags = operation.mode === 'ordered' ? FLAG_LAST | FLAG_ORDERED : FLAG_LAST;
-    this.#seal(at, FRAME_COMMIT, flags, bodyBytes, plan.sector + plan.tempSectors, plan.commitSectors);
+    return { ...plan, operations };
   }
 
-  #seal(at: number, type: number, flags: number, bodyBytes: number, sector: number, windowSectors: number): void {
-    const header = this.#header;
-    header.type = type;
-    header.flags = flags;
-    header.bodyBytes = bodyBytes;
-    header.epoch = this.epoch;
-    header.index = 0;
-    header.sequence = this.#sequence;
-    header.sector = sector;
-    header.durableSequence = this.#durableSequence;
-    header.windowSectors = windowSectors;
-    this.#codec.seal(this.#staging, this.#view, at, header);
+  /** Makes the staging areas as large as the group. */
+  #makeRoom(plan: GroupPlan): void {
+    const { sectorBytes, frameSectors, unitSectors } = this.#geometry;
+    const bytes = Math.max(plan.endSector - plan.sector, 2 * frameSectors + unitSectors) * sectorBytes;
+    if (this.#staging.length < bytes) {
+      this.#staging = new Uint8Array(bytes);
+      this.#view = viewOf(this.#staging);
+    }
+    if (this.#readBack.length === 0) {
+      this.#readBack = new Uint8Array(frameSectors * sectorBytes);
+      this.#readBackView = viewOf(this.#readBack);
+    }
   }
 
-  #issueOrdered(operation: Append, plan: Plan, extent: Extent | undefined): void {
-    const tempBytes = plan.tempSectors * this.#geometry.sectorBytes;
-    const group = this.#padded(plan, tempBytes);
-    this.#guard('writing the temp frame', false, () => this.#device.write(plan.sector, group));
+  #issueOrdered(plan: GroupPlan, beforeCommit: () => void): void {
+    const { sectorBytes } = this.#geometry;
+    const tempBytes = plan.tempSectors * sectorBytes;
+    const temps = this.#padded(plan, tempBytes);
+    this.#guard('writing the temp frames', false, () => this.#device.write(plan.sector, temps));
     this.flush('temp');
-    this.#guard('verifying the temp frames', false, () => this.#verifyTemp(operation, plan, extent));
-    operation.beforeCommit();
-    this.#sealCommit(operation, plan, tempBytes);
-    const commit = this.#staging.subarray(tempBytes, tempBytes + plan.commitSectors * this.#geometry.sectorBytes);
+    this.#guard('verifying the temp frames', false, () => this.#verifyTemps(plan));
+    beforeCommit();
+    this.#stamp.flags = FLAG_ORDERED;
+    this.#groups.sealCommits(this.#staging, this.#view, plan, this.#stamp, this.#header);
+    const commit = this.#staging.subarray(tempBytes, plan.sectors * sectorBytes);
     this.#guard('writing the commit', true, () => this.#device.write(plan.sector + plan.tempSectors, commit));
   }
 
-  #issueChecksummed(operation: Append, plan: Plan): void {
-    operation.beforeCommit();
-    const { sectorBytes } = this.#geometry;
-    this.#sealCommit(operation, plan, plan.tempSectors * sectorBytes);
-    const group = this.#padded(plan, (plan.tempSectors + plan.commitSectors) * sectorBytes);
+  #issueChecksummed(plan: GroupPlan, beforeCommit: () => void): void {
+    beforeCommit();
+    this.#groups.sealCommits(this.#staging, this.#view, plan, this.#stamp, this.#header);
+    const group = this.#padded(plan, plan.sectors * this.#geometry.sectorBytes);
     this.#guard('writing the group', true, () => this.#device.write(plan.sector, group));
   }
 
   /** The group with zeros up to the end of its last unit: whatever writes a part of one would have to read it first. */
-  #padded(plan: Plan, usedBytes: number): Uint8Array {
+  #padded(plan: GroupPlan, usedBytes: number): Uint8Array {
     const bytes = (plan.endSector - plan.sector) * this.#geometry.sectorBytes;
     this.#staging.fill(0, usedBytes, bytes);
     return this.#staging.subarray(0, bytes);
   }
 
   /** What is about to be committed must read back as it was meant: the promise covers the disk, not our memory. */
-  #verifyTemp(operation: Append, plan: Plan, extent: Extent | undefined): void {
-    const back = this.#readBack.subarray(0, plan.tempSectors * this.#geometry.sectorBytes);
-    this.#device.read(plan.sector, back);
-    const isPayloadRight =
-      this.#isTempRight(operation, plan) &&
-      (extent === undefined || equalBytes(this.#payloads.digest(extent), operation.digest));
-    if (isPayloadRight) return;
-    fail(
-      'EINTEGRITY',
-      `the device returns other bytes at sector ${plan.sector} than were written: nothing was committed; check the disk`,
-    );
+  #verifyTemps(plan: GroupPlan): void {
+    for (const planned of plan.operations) {
+      const sector = plan.sector + planned.tempOffset;
+      this.#device.read(sector, this.#readBack.subarray(0, planned.tempSectors * this.#geometry.sectorBytes));
+      const { extent, operation } = planned;
+      const isRight =
+        this.#isTempRight(planned, sector) &&
+        (extent === undefined || equalBytes(this.#payloads.digest(extent), operation.digest));
+      if (isRight) continue;
+      fail(
+        'EINTEGRITY',
+        `the device returns other bytes at sector ${sector} than were written: nothing was committed; check the disk`,
+      );
+    }
   }
 
   /** Whether the temp frame reads back whole, and an inline payload with its digest. */
-  #isTempRight(operation: Append, plan: Plan): boolean {
+  #isTempRight({ operation, tempBodyBytes, extent }: PlannedOperation, sector: number): boolean {
     const header = this.#header;
     const isWhole =
-      this.#codec.parse(this.#readBack, this.#readBackView, 0, plan.sector, header) &&
+      this.#codec.parse(this.#readBack, this.#readBackView, 0, sector, header) &&
       this.#codec.verify(this.#readBack, this.#readBackView, 0, header) &&
       header.sequence === this.#sequence &&
-      header.bodyBytes === plan.tempBodyBytes;
-    if (!isWhole || operation.kind === KIND_DELETE || plan.extent !== undefined) return isWhole;
+      header.bodyBytes === tempBodyBytes;
+    if (!isWhole || operation.kind !== KIND_PUT || extent !== undefined) return isWhole;
     this.#codec.restore(this.#readBackView, 0, header);
-    const end = FRAME_HEADER_BYTES + plan.tempBodyBytes;
-    return equalBytes(sha256(this.#readBack.subarray(end - operation.payload.length, end)), operation.digest);
-  }
-
-  #entryOf(operation: Append, plan: Plan, extent: Extent | undefined, sequence: number): IndexEntry {
-    return {
-      key: operation.key,
-      sequence,
-      epoch: this.epoch,
-      tempSector: plan.sector,
-      tempBodyBytes: plan.tempBodyBytes,
-      envelopeOffset:
-        plan.tempBodyBytes +
-        FRAME_HEADER_BYTES -
-        operation.envelope.length -
-        (extent === undefined ? operation.payload.length : 0),
-      envelopeBytes: operation.envelope.length,
-      payloadBytes: operation.payload.length,
-      extentFrames: extent?.extentFrames ?? 0,
-      extentSector: extent?.extentSector ?? 0,
-      digest: operation.digest,
-    };
+    const end = FRAME_HEADER_BYTES + tempBodyBytes;
+    return equalBytes(sha256(this.#readBack.subarray(end - operation.payloadBytes, end)), operation.digest);
   }
 
   /** Runs a device operation; with `latches`, its failure leaves in doubt what the disk holds, and ends this life. */

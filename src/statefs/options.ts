@@ -17,6 +17,14 @@ export interface Budgets {
   readonly deadlineMs: number;
 }
 
+/** The limits of a store: of each operation, and of what it holds in memory. */
+export interface StoreBudgets extends Budgets {
+  /** Most bytes of keys and payloads that one transaction holds; over it E2BIG. Default 4 MiB. */
+  readonly transactionBytes: number;
+  /** Most transactions that are open at a time; over it EBUSY. Default 16. */
+  readonly openTransactions: number;
+}
+
 /** What the store tells while it works. Fields are stable. */
 export type StoreEvent =
   /** The log was read: how many keys are live, and what was found damaged. */
@@ -41,7 +49,7 @@ export interface OpenOptions {
   readonly readOnly?: boolean;
   /** How puts and deletes commit unless told otherwise. Default 'checksummed'. */
   readonly commit?: CommitMode;
-  readonly budgets?: Partial<Budgets>;
+  readonly budgets?: Partial<StoreBudgets>;
   /** Default: the machine's. */
   readonly clock?: Clock;
   /**
@@ -61,7 +69,7 @@ export interface OpenOptions {
 export interface ResolvedOptions {
   readonly readOnly: boolean;
   readonly commit: CommitMode;
-  readonly budgets: Budgets;
+  readonly budgets: StoreBudgets;
   readonly clock: Clock;
   readonly onEvent: (event: StoreEvent) => void;
   readonly acceptStale: boolean;
@@ -70,6 +78,8 @@ export interface ResolvedOptions {
 
 const DEFAULT_PAYLOAD_BYTES = 1024 * 1024;
 const DEFAULT_SOFT_LATENCY_MS = 250;
+const DEFAULT_TRANSACTION_BYTES = 4 * 1024 * 1024;
+const DEFAULT_OPEN_TRANSACTIONS = 16;
 
 function ignoreEvent(): void {}
 
@@ -100,12 +110,16 @@ export function resolveOptions(options: OpenOptions): ResolvedOptions {
   const deadlineMs = budgets.deadlineMs ?? Number.POSITIVE_INFINITY;
   assertMs(softLatencyMs, 'budgets.softLatencyMs');
   assertMs(deadlineMs, 'budgets.deadlineMs');
+  const transactionBytes = budgets.transactionBytes ?? DEFAULT_TRANSACTION_BYTES;
+  assertInteger(transactionBytes, 'budgets.transactionBytes', 0);
+  const openTransactions = budgets.openTransactions ?? DEFAULT_OPEN_TRANSACTIONS;
+  assertInteger(openTransactions, 'budgets.openTransactions', 1);
   const commit = options.commit ?? 'checksummed';
   assertCommit(commit);
   return {
     readOnly: options.readOnly ?? false,
     commit,
-    budgets: { payloadBytes, softLatencyMs, deadlineMs },
+    budgets: { payloadBytes, softLatencyMs, deadlineMs, transactionBytes, openTransactions },
     clock: options.clock ?? systemClock,
     onEvent: guarded(options.onEvent ?? ignoreEvent),
     acceptStale: options.acceptStale ?? false,

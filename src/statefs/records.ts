@@ -8,7 +8,7 @@ import {
   ENTRY,
   ENTRY_BYTES,
   FRAME_HEADER_BYTES,
-  KIND_DELETE,
+  KIND_LOST,
   KIND_PUT,
   MAX_GROUP_OPERATIONS,
   MAX_KEY_BYTES,
@@ -44,6 +44,8 @@ export interface CommitRecord {
   readonly groupSector: number;
   readonly payloadFloor: number;
   readonly operationCount: number;
+  /** Number of the first entry among those of the group. */
+  readonly firstEntry: number;
   readonly entries: readonly CommitEntry[];
 }
 
@@ -107,9 +109,7 @@ export function readTempBody(
   const extentSector = getU64(view, body + TEMP.extentSector);
   const inlineBytes = extentFrames > 0 ? 0 : payloadBytes;
   if (keyBytes > MAX_KEY_BYTES || payloadBytes > MAX_PAYLOAD_BYTES || extentSector < 0) return undefined;
-  if ((kind !== KIND_PUT && kind !== KIND_DELETE) || (kind === KIND_DELETE && payloadBytes + envelopeBytes > 0)) {
-    return undefined;
-  }
+  if (!isKind(kind) || (kind !== KIND_PUT && payloadBytes + envelopeBytes > 0)) return undefined;
   if (tempBodyBytes(keyBytes, envelopeBytes, inlineBytes) !== bodyBytes) return undefined;
   const keyStart = body + TEMP_BYTES;
   const key = decodeKey(buffer.subarray(keyStart, keyStart + keyBytes));
@@ -123,6 +123,7 @@ export interface CommitContent {
   readonly groupSector: number;
   readonly payloadFloor: number;
   readonly operationCount: number;
+  readonly firstEntry: number;
 }
 
 /** Starts a commit frame's body at `at + 64`; {@link appendEntry} adds to it. @returns its length in bytes */
@@ -132,7 +133,8 @@ export function writeCommitBody(view: DataView, at: number, content: CommitConte
   setU64(view, body + COMMIT.payloadFloor, content.payloadFloor);
   view.setUint16(body + COMMIT.entryCount, 0, true);
   view.setUint16(body + COMMIT.operationCount, content.operationCount, true);
-  view.setUint32(body + COMMIT.reserved, 0, true);
+  view.setUint16(body + COMMIT.firstEntry, content.firstEntry, true);
+  view.setUint16(body + COMMIT.reserved, 0, true);
   return COMMIT_BYTES;
 }
 
@@ -184,7 +186,9 @@ export function readCommitBody(
   const entryCount = view.getUint16(body + COMMIT.entryCount, true);
   const operationCount = view.getUint16(body + COMMIT.operationCount, true);
   if (groupSector < 0 || payloadFloor < 0) return undefined;
-  if (entryCount < 1 || entryCount > operationCount || operationCount > MAX_GROUP_OPERATIONS) return undefined;
+  const firstEntry = view.getUint16(body + COMMIT.firstEntry, true);
+  if (entryCount < 1 || firstEntry + entryCount > operationCount) return undefined;
+  if (operationCount > MAX_GROUP_OPERATIONS) return undefined;
   const entries: CommitEntry[] = [];
   const end = body + bodyBytes;
   let start = body + COMMIT_BYTES;
@@ -194,7 +198,16 @@ export function readCommitBody(
     entries.push(entry.entry);
     start = entry.end;
   }
-  return start === end ? { groupSector, payloadFloor, operationCount, entries } : undefined;
+  return start === end ? { groupSector, payloadFloor, operationCount, firstEntry, entries } : undefined;
+}
+
+function isKind(kind: number): boolean {
+  return kind >= KIND_PUT && kind <= KIND_LOST;
+}
+
+/** Bytes that an entry takes in a commit frame. */
+export function entryBytes(keyBytes: number): number {
+  return ENTRY_BYTES + keyBytes;
 }
 
 function readEntry(
@@ -210,7 +223,7 @@ function readEntry(
   const kind = view.getUint8(start + ENTRY.kind);
   const key = decodeKey(buffer.subarray(start + ENTRY_BYTES, entryEnd));
   const extentSector = getU64(view, start + ENTRY.extentSector);
-  if (key === undefined || extentSector < 0 || (kind !== KIND_PUT && kind !== KIND_DELETE)) return undefined;
+  if (key === undefined || extentSector < 0 || !isKind(kind)) return undefined;
   const digestStart = start + ENTRY.digest;
   const entry: CommitEntry = {
     kind,

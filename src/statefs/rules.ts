@@ -9,6 +9,8 @@ export interface StoreRules {
   readonly checksums: boolean;
   /** A new life of the log takes a new epoch, durable before its first frame, and replay holds frames to it. */
   readonly epochs: boolean;
+  /** A transaction whose commit has several frames takes effect once all of them are there, and not frame by frame. */
+  readonly wholeTransactions: boolean;
 }
 
 /**
@@ -22,4 +24,5 @@ export const soundRules: StoreRules = {
   barriers: { open: true, life: true, temp: true, commit: true, close: true },
   checksums: true,
   epochs: true,
+  wholeTransactions: true,
 };

@@ -1,19 +1,25 @@
 import type { BlockDevice } from '../blockdev/index.ts';
-import { assertBytes, assertInteger, codeOf, equalBytes, viewOf } from '../core/index.ts';
-import { decode, type Envelope, type EnvelopeMetadata, encode, sha256, wrap } from '../envelope/index.ts';
+import { assertBytes, assertInteger, codeOf, describeValue } from '../core/index.ts';
+import { type Envelope, type EnvelopeMetadata, encode, wrap } from '../envelope/index.ts';
 import { fail, StateFsError, wrapDeviceError } from './errors.ts';
-import { FrameCodec, FrameHeader } from './frame.ts';
+import { FrameCodec } from './frame.ts';
 import { type StoreGeometry, storeGeometry } from './geometry.ts';
+import { GroupCodec, type GroupOperation, type GroupPlan } from './group.ts';
+import type { IndexEntry } from './index-entry.ts';
+import { KeySpace } from './key-space.ts';
 import { checkKey, checkPrefix, encodeKey } from './keys.ts';
-import { DIGEST_BYTES, FRAME_TEMP, KIND_DELETE, KIND_PUT } from './layout.ts';
+import { DIGEST_BYTES, KIND_DELETE, KIND_LOST, KIND_PUT } from './layout.ts';
+import { LiveSpace, reservedSectors } from './live-space.ts';
 import { LogReader } from './log-reader.ts';
 import { type CommitMode, LogWriter } from './log-writer.ts';
 import { assertCommit, assertMs, type OpenOptions, type ResolvedOptions, resolveOptions } from './options.ts';
 import { PayloadStore } from './payload.ts';
+import { RecordReader } from './record-reader.ts';
 import type { Row } from './recovery-table.ts';
-import { type Damage, type IndexEntry, type Recovered, replay } from './replay.ts';
+import { type Damage, type Recovered, replay } from './replay.ts';
 import { judgeSuperblocks, readSuperblocks, type SuperblockVerdict } from './superblock.ts';
 import { SuperblockPair } from './superblock-pair.ts';
+import { Transaction, type TransactionHost, type TransactionOptions } from './transaction.ts';
 
 /** What a put may say beside key and payload. */
 export interface PutOptions {
@@ -23,6 +29,12 @@ export interface PutOptions {
   readonly commit?: CommitMode;
   /** Milliseconds for this operation; default: the budget's. */
   readonly deadlineMs?: number;
+}
+
+/** What a deletion may say beside the key. */
+export interface DeleteOptions extends Omit<PutOptions, 'meta'> {
+  /** False: durable only with the next sync or durable operation, like a `put`. Default true. */
+  readonly durable?: boolean;
 }
 
 /** What a record says of itself, without its payload. */
@@ -50,8 +62,15 @@ export interface StoreStats {
 
 /** Most keys that one `list` returns unless told otherwise. */
 const DEFAULT_LIST_LIMIT = 10_000;
-const NO_BYTES = new Uint8Array(0);
-const NO_DIGEST = new Uint8Array(DIGEST_BYTES);
+const NO_BYTES: Uint8Array = new Uint8Array(0);
+const NO_DIGEST: Uint8Array = new Uint8Array(DIGEST_BYTES);
+
+/** How changes are to be committed, all checked. */
+interface CommitSettings {
+  readonly mode: CommitMode;
+  readonly durable: boolean;
+  readonly beforeCommit: () => void;
+}
 
 /**
  * Opens the store on `device`: reads the superblocks, replays the log, writes nothing before the first change. The
@@ -74,13 +93,11 @@ export class StateFs {
   readonly #codec: FrameCodec;
   readonly #payloads: PayloadStore;
   readonly #writer: LogWriter;
-  readonly #index: Map<string, IndexEntry>;
-  readonly #damagedKeys: Map<string, number>;
+  readonly #keys: KeySpace;
+  readonly #reader: RecordReader;
   readonly #recovered: Recovered;
-  readonly #frame: Uint8Array;
-  readonly #frameView: DataView;
-  readonly #header = new FrameHeader();
-  #sortedKeys: string[] | undefined;
+  readonly #transactions = new Set<Transaction>();
+  readonly #host: TransactionHost;
   #isClosed = false;
   #hasToldLatch = false;
 
@@ -97,21 +114,23 @@ export class StateFs {
       this.#geometry = geometryOf(device, verdict);
       this.#codec = new FrameCodec(verdict.current.storeId, device.sectorBytes, rules.checksums);
       this.#payloads = new PayloadStore(device, this.#codec, this.#geometry);
+      this.#keys = new KeySpace(new LiveSpace(this.#codec, this.#geometry, this.#payloads));
       this.#recovered = this.#replay(verdict);
       const superblocks = new SuperblockPair(device, this.#geometry, verdict, rules);
+      const groups = new GroupCodec(this.#codec, this.#geometry, this.#payloads);
       this.#writer = new LogWriter(
         device,
         this.#codec,
+        groups,
         this.#geometry,
         this.#payloads,
         superblocks,
         rules,
         this.#recovered,
       );
-      this.#index = this.#recovered.index;
-      this.#damagedKeys = this.#recovered.damagedKeys;
-      this.#frame = new Uint8Array(this.#geometry.frameSectors * device.sectorBytes);
-      this.#frameView = viewOf(this.#frame);
+      const onDamage = (damage: Damage): void => this.#options.onEvent({ type: 'damage', damage });
+      this.#reader = new RecordReader(device, this.#codec, this.#geometry, this.#payloads, rules, onDamage);
+      this.#host = this.#transactionHost();
       this.#tellRecovery(verdict);
     } catch (error) {
       throw wrapDeviceError(error, 'open');
@@ -152,8 +171,7 @@ export class StateFs {
    */
   get(key: string): Uint8Array {
     const startMs = this.#begin();
-    const entry = this.#find(key);
-    const { payload } = this.#read(entry);
+    const payload = this.#reader.read(this.#find(key));
     this.#end('get', key, startMs);
     return payload;
   }
@@ -165,7 +183,7 @@ export class StateFs {
   stat(key: string): RecordInfo {
     const startMs = this.#begin();
     const entry = this.#find(key);
-    const envelope = this.#readEnvelope(entry);
+    const envelope = this.#reader.readEnvelope(entry);
     this.#end('stat', key, startMs);
     const { payloadBytes, digest, meta } = envelope;
     return { key, payloadBytes, digest, meta, sequence: entry.sequence };
@@ -178,43 +196,72 @@ export class StateFs {
   has(key: string): boolean {
     this.#checkOpen();
     checkKey(key);
-    if (this.#damagedKeys.has(key)) return true;
-    const entry = this.#index.get(key);
+    const entry = this.#keys.get(key);
+    if (entry?.kind === KIND_LOST) return true;
     this.#checkStale(key, entry?.sequence ?? 0);
     return entry !== undefined;
   }
 
   /**
-   * Deletes `key`, durably on return; atomic like {@link putAtomic}.
+   * Deletes `key`, durably on return unless told otherwise; atomic like {@link putAtomic}.
    * @returns false where there was nothing to delete
    */
-  delete(key: string, options: Omit<PutOptions, 'meta'> = {}): boolean {
+  delete(key: string, options: DeleteOptions = {}): boolean {
     const startMs = this.#begin();
     this.#checkChangeable();
-    const keyBytes = encodeKey(key);
-    const commit = options.commit ?? this.#options.commit;
-    assertCommit(commit);
-    const beforeCommit = this.#deadline('delete', startMs, options.deadlineMs);
-    if (!this.#index.has(key) && !this.#damagedKeys.has(key) && !this.#mayBeHidden()) return false;
-    this.#append(
-      {
-        kind: KIND_DELETE,
-        key,
-        keyBytes,
-        envelope: NO_BYTES,
-        payload: NO_BYTES,
-        digest: NO_DIGEST,
-        mode: commit,
-        durable: true,
-        beforeCommit,
-      },
-      this.#index.size - 1,
-    );
-    const existed = this.#index.delete(key);
-    const wasDamaged = this.#damagedKeys.delete(key);
-    this.#sortedKeys = undefined;
+    const operation = this.#prepareDelete(key);
+    const settings = this.#settings('delete', startMs, options, options.durable ?? true);
+    const existed = this.#keys.has(key);
+    if (!existed && !this.#mayBeHidden()) return false;
+    this.#write([operation], settings);
     this.#end('delete', key, startMs);
-    return existed || wasDamaged;
+    return existed;
+  }
+
+  /**
+   * Runs `change` on a transaction and commits it: all of its puts and deletes take effect together, or none. If
+   * `change` throws, nothing does.
+   * @param change synchronous; reads through its argument see its own changes
+   * @returns what `change` returns
+   * @throws what `change` throws; else as {@link Transaction.commit}
+   */
+  transaction<T>(change: (transaction: Transaction) => T, options: TransactionOptions = {}): T {
+    const transaction = this.begin(options);
+    try {
+      const result = change(transaction);
+      if (typeof (result as { then?: unknown } | undefined)?.then === 'function') {
+        throw new TypeError('transaction: expected a synchronous function: use begin() to commit later');
+      }
+      transaction.commit();
+      return result;
+    } finally {
+      transaction.abort();
+    }
+  }
+
+  /**
+   * Opens a transaction that the caller commits or aborts. Open ones hold memory of this process and nothing else.
+   * @throws StateFsError EBUSY where too many are open, EROFS, EIO
+   */
+  begin(options: TransactionOptions = {}): Transaction {
+    this.#checkOpen();
+    this.#checkChangeable();
+    if (typeof options !== 'object' || options === null) {
+      throw new TypeError(`options: expected an object, got ${describeValue(options)}`);
+    }
+    if (options.commit !== undefined) assertCommit(options.commit);
+    if (options.deadlineMs !== undefined) assertMs(options.deadlineMs, 'deadlineMs');
+    const { openTransactions } = this.#options.budgets;
+    if (this.#transactions.size >= openTransactions) {
+      fail(
+        'EBUSY',
+        `transaction: ${openTransactions} are open, which is the most: commit or abort one, or raise ` +
+          'budgets.openTransactions',
+      );
+    }
+    const transaction = new Transaction(this.#host, options);
+    this.#transactions.add(transaction);
+    return transaction;
   }
 
   /**
@@ -229,8 +276,7 @@ export class StateFs {
     if (this.#mayBeHidden() && !this.#options.acceptStale) {
       fail('EINTEGRITY', 'list: a committed group was lost with its keys: open with acceptStale to list what is left');
     }
-    this.#sortedKeys ??= [...this.#index.keys(), ...this.#damagedKeys.keys()].sort();
-    const keys = this.#sortedKeys;
+    const keys = this.#keys.sortedKeys();
     const found: string[] = [];
     for (let i = lowerBound(keys, prefix); i < keys.length && found.length < limit; i++) {
       const key = keys[i] as string;
@@ -262,7 +308,7 @@ export class StateFs {
   stats(): StoreStats {
     const { sectorBytes, regionSectorCount } = this.#geometry;
     return {
-      keys: this.#index.size + this.#damagedKeys.size,
+      keys: this.#keys.size,
       freeBytes: this.#writer.freeSectors * sectorBytes,
       regionBytes: regionSectorCount * sectorBytes,
       lastSequence: this.#writer.lastSequence,
@@ -281,6 +327,7 @@ export class StateFs {
       codec: this.#codec,
       geometry: this.#geometry,
       payloads: this.#payloads,
+      keys: this.#keys,
       verdict,
       rules: this.#options.rules,
     });
@@ -292,12 +339,18 @@ export class StateFs {
     if (verdict.otherWhy !== undefined)
       onEvent({ type: 'superblock', what: `one copy is unusable: ${verdict.otherWhy}` });
     for (const one of damage) onEvent({ type: 'damage', damage: one });
-    onEvent({ type: 'replayed', keys: this.#index.size, lastSequence, damage: damage.length });
+    onEvent({ type: 'replayed', keys: this.#keys.size - this.#keys.lostCount, lastSequence, damage: damage.length });
   }
 
-  #put(operation: string, key: string, given: Uint8Array, options: PutOptions, durable: boolean): void {
+  #put(operation: string, key: string, payload: Uint8Array, options: PutOptions, durable: boolean): void {
     const startMs = this.#begin();
     this.#checkChangeable();
+    const put = this.#preparePut(key, payload, options.meta ?? {});
+    this.#write([put], this.#settings(operation, startMs, options, durable));
+    this.#end(operation, key, startMs);
+  }
+
+  #preparePut(key: string, given: Uint8Array, meta: Partial<EnvelopeMetadata>): GroupOperation {
     const keyBytes = encodeKey(key);
     assertBytes(given, 'payload');
     const { budgets, clock } = this.#options;
@@ -309,35 +362,94 @@ export class StateFs {
     }
     // Another thread may write to shared memory between the digest and the disk: the value would not verify any more.
     const payload = given.buffer instanceof SharedArrayBuffer ? new Uint8Array(given) : given;
-    const commit = options.commit ?? this.#options.commit;
-    assertCommit(commit);
-    const beforeCommit = this.#deadline(operation, startMs, options.deadlineMs);
-    const { subject = '', purpose = '', ts = clock.wallMs() } = options.meta ?? {};
+    const { subject = '', purpose = '', ts = clock.wallMs() } = meta;
     const envelope = wrapPayload(payload, { subject, purpose, ts });
-    const liveKeys = this.#index.has(key) ? this.#index.size : this.#index.size + 1;
-    const { digest } = envelope;
-    const entry = this.#append(
-      {
-        kind: KIND_PUT,
-        key,
-        keyBytes,
-        envelope: encode(envelope),
-        payload,
-        digest,
-        mode: commit,
-        durable,
-        beforeCommit,
-      },
-      liveKeys,
-    );
-    if (!this.#index.has(key)) this.#sortedKeys = undefined;
-    this.#index.set(key, entry);
-    this.#damagedKeys.delete(key);
-    this.#end(operation, key, startMs);
+    return {
+      kind: KIND_PUT,
+      key,
+      keyBytes,
+      envelope: encode(envelope),
+      payloadBytes: payload.length,
+      payload,
+      digest: envelope.digest,
+    };
   }
 
-  #append(operation: Parameters<LogWriter['append']>[0], liveKeys: number): IndexEntry {
-    return this.#latching(() => this.#writer.append(operation, liveKeys));
+  #prepareDelete(key: string): GroupOperation {
+    const keyBytes = encodeKey(key);
+    return {
+      kind: KIND_DELETE,
+      key,
+      keyBytes,
+      envelope: NO_BYTES,
+      payloadBytes: 0,
+      payload: NO_BYTES,
+      digest: NO_DIGEST,
+    };
+  }
+
+  /** @param startMs when the operation began, for its deadline */
+  #settings(operation: string, startMs: number, options: DeleteOptions, durable: boolean): CommitSettings {
+    const mode = options.commit ?? this.#options.commit;
+    assertCommit(mode);
+    return { mode, durable, beforeCommit: this.#deadline(operation, startMs, options.deadlineMs) };
+  }
+
+  /** Writes a group, and takes it into the index. */
+  #write(operations: readonly GroupOperation[], settings: CommitSettings): void {
+    const plan = this.#place(operations);
+    const entries = this.#latching(() => this.#writer.append(plan, settings));
+    for (let i = 0; i < operations.length; i++) {
+      const entry = entries[i];
+      if (entry !== undefined) this.#keys.set(entry);
+      else this.#keys.delete((operations[i] as GroupOperation).key);
+    }
+  }
+
+  /** @throws StateFsError ENOSPC, before anything is written */
+  #place(operations: readonly GroupOperation[]): GroupPlan {
+    const plan = this.#writer.plan(operations);
+    const missing = this.#missingSectors(plan);
+    if (missing <= 0) return plan;
+    const { sectorBytes } = this.#geometry;
+    return fail(
+      'ENOSPC',
+      `the store is full: ${missing * sectorBytes} bytes are missing, with the reserve for deletes: delete something, ` +
+        'or use a larger partition',
+    );
+  }
+
+  /** Sectors that a group lacks, in its region or in the other one once it is moved there. */
+  #missingSectors(plan: GroupPlan): number {
+    const freeAfter = plan.payloadFloor - plan.endSector;
+    if (plan.operations.every(({ operation }) => operation.kind === KIND_DELETE)) return -freeAfter;
+    const after = this.#keys.space.boundAfter(plan.operations, (key) => this.#keys.get(key));
+    const reserve = reservedSectors(this.#geometry, after.keys);
+    return reserve + Math.max(-freeAfter, after.sectors - this.#geometry.regionSectorCount);
+  }
+
+  #transactionHost(): TransactionHost {
+    return {
+      maxBytes: this.#options.budgets.transactionBytes,
+      sequenceOf: (key) => this.#keys.get(key)?.sequence ?? 0,
+      has: (key) => this.has(key),
+      get: (key) => this.get(key),
+      preparePut: (key, payload, meta) => this.#preparePut(key, payload, meta),
+      prepareDelete: (key) => this.#prepareDelete(key),
+      commit: (operations, options) => this.#commit(operations, options),
+      ended: (transaction) => this.#transactions.delete(transaction),
+    };
+  }
+
+  #commit(operations: readonly GroupOperation[], options: TransactionOptions): void {
+    const startMs = this.#begin();
+    this.#checkChangeable();
+    const settings = this.#settings('transaction', startMs, options, options.durable ?? true);
+    const changing = operations.filter(
+      ({ kind, key }) => kind !== KIND_DELETE || this.#keys.has(key) || this.#mayBeHidden(),
+    );
+    if (changing.length > 0) this.#write(changing, settings);
+    this.#end('transaction', undefined, startMs);
   }
 
   #latching<T>(run: () => T): T {
@@ -367,9 +479,9 @@ export class StateFs {
 
   #find(key: string): IndexEntry {
     checkKey(key);
-    if (this.#damagedKeys.has(key))
+    const entry = this.#keys.get(key);
+    if (entry?.kind === KIND_LOST)
       fail('EINTEGRITY', `${key}: its newest value is unreadable: put it again, or restore it`);
-    const entry = this.#index.get(key);
     this.#checkStale(key, entry?.sequence ?? 0);
     if (entry === undefined) fail('ENOENT', `${key}: there is no such key`);
     return entry;
@@ -387,66 +499,6 @@ export class StateFs {
       `${key}: group ${this.#recovered.lostSequence} was committed later and lost with its keys, so this value may be ` +
         'stale: put it again, or open with acceptStale to read it',
     );
-  }
-
-  #read(entry: IndexEntry): { envelope: Envelope; payload: Uint8Array } {
-    const envelope = this.#readEnvelope(entry);
-    const payload = new Uint8Array(entry.payloadBytes);
-    if (entry.extentFrames > 0) {
-      this.#reading(entry, () => this.#payloads.read(entry, payload));
-    } else {
-      const start = entry.envelopeOffset + entry.envelopeBytes;
-      payload.set(this.#frame.subarray(start, start + entry.payloadBytes));
-    }
-    const digest = this.#options.rules.checksums ? sha256(payload) : envelope.digest;
-    if (!equalBytes(digest, envelope.digest)) this.#failDamaged(entry, 'its payload does not match its SHA-256');
-    return { envelope, payload };
-  }
-
-  /** Reads and verifies the temp frame of `entry`, which stays in `#frame`, and its envelope. */
-  #readEnvelope(entry: IndexEntry): Envelope {
-    const sectors = this.#codec.sectorsFor(entry.tempBodyBytes);
-    const frame = this.#frame.subarray(0, sectors * this.#geometry.sectorBytes);
-    this.#reading(entry, () => this.#device.read(entry.tempSector, frame));
-    const header = this.#header;
-    const isRight =
-      this.#codec.parse(this.#frame, this.#frameView, 0, entry.tempSector, header) &&
-      header.type === FRAME_TEMP &&
-      header.sequence === entry.sequence &&
-      header.epoch === entry.epoch &&
-      header.bodyBytes === entry.tempBodyBytes &&
-      this.#codec.verify(this.#frame, this.#frameView, 0, header);
-    if (!isRight) this.#failDamaged(entry, `its record at sector ${entry.tempSector} is damaged`);
-    this.#codec.restore(this.#frameView, 0, header);
-    return this.#decodeEnvelope(entry);
-  }
-
-  #decodeEnvelope(entry: IndexEntry): Envelope {
-    const bytes = this.#frame.subarray(entry.envelopeOffset, entry.envelopeOffset + entry.envelopeBytes);
-    let envelope: Envelope;
-    try {
-      envelope = decode(bytes);
-    } catch (error) {
-      return this.#failDamaged(entry, 'its envelope is damaged', error);
-    }
-    const isRight =
-      envelope.payloadBytes === entry.payloadBytes &&
-      (entry.digest === undefined || !this.#options.rules.checksums || equalBytes(envelope.digest, entry.digest));
-    return isRight ? envelope : this.#failDamaged(entry, 'its envelope contradicts its commit');
-  }
-
-  #reading(entry: IndexEntry, run: () => void): void {
-    try {
-      run();
-    } catch (error) {
-      if (error instanceof StateFsError && error.code === 'EINTEGRITY') this.#failDamaged(entry, error.message, error);
-      throw wrapDeviceError(error, entry.key);
-    }
-  }
-
-  #failDamaged(entry: IndexEntry, what: string, cause?: unknown): never {
-    this.#options.onEvent({ type: 'damage', damage: { sector: entry.tempSector, keys: [entry.key], what } });
-    return fail('EINTEGRITY', `${entry.key}: ${what}: put it again, or restore it`, cause);
   }
 
   #begin(): number {

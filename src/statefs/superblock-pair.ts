@@ -53,33 +53,48 @@ export class SuperblockPair {
    */
   openLife(frontier: Frontier, flush: () => void): void {
     if (this.#otherLost) {
-      this.#write(frontier, this.#current.generation + 2, true, false);
+      this.#write({ ...frontier, ...this.#life(2) }, this.#current.generation + 2);
       flush();
       // What was lost may have been lost by a format that was cut: it is finished here, before copy 0 is written.
       if (eraseStaleCopies(this.#device, this.#geometry.superblockSectors[1])) flush();
       this.#otherLost = false;
     }
-    this.#write(frontier, this.#current.generation + 1, true, false);
+    this.#write({ ...frontier, ...this.#life(1) }, this.#current.generation + 1);
     flush();
   }
 
   /** Records a new frontier. Durable with the next flush; losing it costs nothing. */
   advance(frontier: Frontier, flush: () => void): void {
     if (this.#isUnflushed) flush();
-    this.#write(frontier, this.#current.generation + 1, false, false);
+    this.#write({ ...frontier, clean: false }, this.#current.generation + 1);
+  }
+
+  /** Records, durably, that the store uses what not every reader knows. */
+  addFeature(feature: number, frontier: Frontier, flush: () => void): void {
+    if (this.#isUnflushed) flush();
+    this.#write(
+      { ...frontier, features: this.#current.features | feature, clean: false },
+      this.#current.generation + 1,
+    );
+    flush();
   }
 
   /** Records that the log ends at the frontier, all of which is durable. The caller flushes. */
   close(frontier: Frontier, flush: () => void): void {
     if (this.#isUnflushed) flush();
-    this.#write(frontier, this.#current.generation + 1, false, true);
+    this.#write({ ...frontier, clean: true }, this.#current.generation + 1);
   }
 
-  #write(frontier: Frontier, generation: number, isNewLife: boolean, clean: boolean): void {
+  /** What a superblock says that opens a life, `step` generations on. */
+  #life(step: number): Pick<Superblock, 'epoch' | 'clean'> {
+    const epoch = this.#rules.epochs ? this.#current.generation + step : this.#current.epoch;
+    return { epoch, clean: false };
+  }
+
+  #write(changes: Partial<Superblock>, generation: number): void {
     if (generation > MAX_EPOCH) fail('EROFS', 'the store has used up its 2^32 epochs: copy its keys to a new one');
-    const epoch = isNewLife && this.#rules.epochs ? generation : this.#current.epoch;
     const copy = this.#currentCopy === 0 ? 1 : 0;
-    const next: Superblock = { ...this.#current, ...frontier, generation, epoch, clean };
+    const next: Superblock = { ...this.#current, ...changes, generation };
     const sector = new Uint8Array(this.#geometry.sectorBytes);
     encodeSuperblock(next, copy, sector);
     this.#device.write(this.#geometry.superblockSectors[copy], sector);

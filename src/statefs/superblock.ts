@@ -5,6 +5,7 @@ import { fail } from './errors.ts';
 import { type StoreGeometry, storeGeometry } from './geometry.ts';
 import {
   FORMAT_VERSION,
+  KNOWN_FEATURES,
   SUPERBLOCK,
   SUPERBLOCK_CRC_OFFSET,
   SUPERBLOCK_FLAG_CLEAN,
@@ -21,11 +22,17 @@ export interface Superblock {
   readonly storeId: Uint8Array;
   readonly activeRegion: 0 | 1;
   readonly clean: boolean;
+  /** Incompatible feature bits: what a reader must know. */
+  readonly features: number;
   readonly generation: number;
   readonly epoch: number;
   readonly frontierSector: number;
   readonly frontierSequence: number;
   readonly payloadFloor: number;
+  /** Lowest epoch of a frame in the active region: what stands there from an earlier use is older. */
+  readonly regionEpoch: number;
+  /** A group with unknown keys was lost at this number, in a log that was left behind; 0: none. */
+  readonly lostSequence: number;
 }
 
 /** One copy, as found: `blank` has no magic, `damaged` has it and fails the checksum or makes no sense. */
@@ -42,6 +49,7 @@ export function encodeSuperblock(superblock: Superblock, copy: 0 | 1, target: Ui
   view.setUint16(SUPERBLOCK.version, FORMAT_VERSION, true);
   view.setUint8(SUPERBLOCK.copy, copy);
   view.setUint8(SUPERBLOCK.flags, superblock.clean ? SUPERBLOCK_FLAG_CLEAN : 0);
+  view.setUint32(SUPERBLOCK.incompatible, superblock.features, true);
   view.setUint32(SUPERBLOCK.sectorBytes, superblock.sectorBytes, true);
   view.setUint32(SUPERBLOCK.unitBytes, superblock.unitBytes, true);
   view.setUint32(SUPERBLOCK.activeRegion, superblock.activeRegion, true);
@@ -52,6 +60,8 @@ export function encodeSuperblock(superblock: Superblock, copy: 0 | 1, target: Ui
   setU64(view, SUPERBLOCK.frontierSector, superblock.frontierSector);
   setU64(view, SUPERBLOCK.frontierSequence, superblock.frontierSequence);
   setU64(view, SUPERBLOCK.payloadFloor, superblock.payloadFloor);
+  setU64(view, SUPERBLOCK.regionEpoch, superblock.regionEpoch);
+  setU64(view, SUPERBLOCK.lostSequence, superblock.lostSequence);
   view.setUint32(SUPERBLOCK_CRC_OFFSET, crc32c(target.subarray(0, SUPERBLOCK_CRC_OFFSET), 0), true);
 }
 
@@ -71,8 +81,10 @@ export function decodeSuperblock(source: Uint8Array, copy: 0 | 1, checksums = tr
   const version = view.getUint16(SUPERBLOCK.version, true);
   if (version !== FORMAT_VERSION)
     return { state: 'unknown', why: `its format version is ${version}, not ${FORMAT_VERSION}` };
-  const features = view.getUint32(SUPERBLOCK.incompatible, true) | view.getUint32(SUPERBLOCK.readCompatible, true);
-  if (features !== 0) return { state: 'unknown', why: `it has feature bits 0x${(features >>> 0).toString(16)}` };
+  const unknown =
+    (view.getUint32(SUPERBLOCK.incompatible, true) & ~KNOWN_FEATURES) | view.getUint32(SUPERBLOCK.readCompatible, true);
+  if (unknown !== 0)
+    return { state: 'unknown', why: `it has the unknown feature bits 0x${(unknown >>> 0).toString(16)}` };
   if (view.getUint8(SUPERBLOCK.copy) !== copy)
     return { state: 'damaged', why: 'it is the other copy, in the wrong place' };
   const superblock = fieldsOf(source, view);
@@ -88,11 +100,14 @@ function fieldsOf(source: Uint8Array, view: DataView): Superblock {
     storeId: source.slice(SUPERBLOCK.storeId, SUPERBLOCK.storeId + 16),
     activeRegion: view.getUint32(SUPERBLOCK.activeRegion, true) === 0 ? 0 : 1,
     clean: (view.getUint8(SUPERBLOCK.flags) & SUPERBLOCK_FLAG_CLEAN) !== 0,
+    features: view.getUint32(SUPERBLOCK.incompatible, true),
     generation: getU64(view, SUPERBLOCK.generation),
     epoch: getU64(view, SUPERBLOCK.epoch),
     frontierSector: getU64(view, SUPERBLOCK.frontierSector),
     frontierSequence: getU64(view, SUPERBLOCK.frontierSequence),
     payloadFloor: getU64(view, SUPERBLOCK.payloadFloor),
+    regionEpoch: getU64(view, SUPERBLOCK.regionEpoch),
+    lostSequence: getU64(view, SUPERBLOCK.lostSequence),
   };
 }
 
@@ -103,6 +118,8 @@ function nonsenseIn(superblock: Superblock): string | undefined {
   if (!isPowerOfTwo(unitBytes) || unitBytes < sectorBytes || unitBytes > 65536) return `unitBytes is ${unitBytes}`;
   if (generation < 1 || epoch < 1 || epoch > generation || frontierSequence < 0)
     return 'generation and epoch do not agree';
+  if (superblock.regionEpoch < 0 || superblock.regionEpoch > epoch) return `regionEpoch is ${superblock.regionEpoch}`;
+  if (superblock.lostSequence < 0) return 'lostSequence is past 2^53';
   if (sectorCount < 1) return 'sectorCount is 0 or past 2^53';
   let geometry: StoreGeometry;
   try {

@@ -12,11 +12,13 @@ export {
 export type { ConformanceCase, DeviceConformanceOptions } from './device-case-types.ts';
 export { deviceConformance } from './device-conformance.ts';
 export {
+  type BrokenRule,
   bootControl,
   brokenRules,
   deviceKey,
   keystoredService,
   largeValue,
+  longTransaction,
   type ServiceBreak,
   type ServiceScenarioOptions,
   type ServiceWorkload,
@@ -26,6 +28,7 @@ export {
   serviceScenario,
   services,
   stateFsScenario,
+  transaction,
   updatedService,
   workloads,
 } from './scenarios/index.ts';

@@ -203,7 +203,7 @@ describe('superblocks', () => {
     const { image } = sample(true);
     for (const [offset, value] of [
       [8, 2],
-      [12, 1],
+      [12, 0x40],
       [16, 1],
     ] as const) {
       const changed = image.slice();

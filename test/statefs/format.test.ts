@@ -263,6 +263,7 @@ describe('lies under good checksums', () => {
       groupSector: sector,
       payloadFloor: REGION_END,
       operationCount: 1,
+      firstEntry: 0,
       ...lies.commit,
     });
     const digest = sha256(payload);

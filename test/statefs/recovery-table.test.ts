@@ -13,7 +13,7 @@ import {
 } from '../../src/statefs/recovery-table.ts';
 
 const temps: TempState[] = ['absent', 'broken', 'whole'];
-const commits: CommitState[] = ['absent', 'whole', 'contradicts'];
+const commits: CommitState[] = ['absent', 'broken', 'whole', 'contradicts'];
 const proofs: Proof[] = ['none', 'ordered', 'durable'];
 const payloads: PayloadState[] = ['unread', 'whole', 'torn'];
 
@@ -26,12 +26,15 @@ const UNPROVEN = { unread: '-', whole: 'committed-tail', torn: 'torn-payload' } 
 const TABLE: Readonly<Record<`${TempState} ${CommitState}`, readonly (Row | '-' | typeof UNPROVEN)[]>> = {
   //                     none               ordered          durable
   'absent absent':      ['end',             '-',             'group-lost'],
+  'absent broken':      ['torn-group',      '-',             'group-lost'],
   'absent whole':       ['torn-temp',       'temp-lost',     'temp-lost'],
   'absent contradicts': ['-',               '-',             '-'],
   'broken absent':      ['torn-group',      '-',             'group-lost'],
+  'broken broken':      ['torn-group',      '-',             'group-lost'],
   'broken whole':       ['torn-temp',       'temp-lost',     'temp-lost'],
   'broken contradicts': ['-',               '-',             '-'],
   'whole absent':       ['never-committed', '-',             'commit-lost'],
+  'whole broken':       ['never-committed', '-',             'commit-lost'],
   'whole whole':        [UNPROVEN,          'committed',     'committed'],
   'whole contradicts':  ['contradiction',   'contradiction', 'contradiction'],
 };
@@ -56,7 +59,7 @@ describe('the recovery table', () => {
   });
 
   test('has no row that no cell leads to, and every row has its action', () => {
-    expect(cells).toHaveLength(3 ** 4);
+    expect(cells).toHaveLength(4 * 3 ** 3);
     const reached = new Set(cells.map(({ row }) => row).filter((row) => row !== '-'));
     expect([...reached].sort()).toEqual([...ROWS].sort());
     expect(ACTIONS).toEqual({

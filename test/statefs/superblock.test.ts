@@ -45,6 +45,9 @@ function superblock(fields: Partial<Superblock> = {}): Superblock {
     frontierSector: 20,
     frontierSequence: 2,
     payloadFloor: 264,
+    features: 0,
+    regionEpoch: 0,
+    lostSequence: 0,
     ...fields,
   };
 }
@@ -61,6 +64,9 @@ const sound: fc.Arbitrary<Superblock> = fc
     storeId: fc.uint8Array({ minLength: 16, maxLength: 16 }),
     activeRegion: fc.constantFrom<0 | 1>(0, 1),
     clean: fc.boolean(),
+    features: fc.nat({ max: 3 }),
+    regionEpoch: fc.integer({ min: 0, max: 1 }),
+    lostSequence: fc.maxSafeNat(),
     epoch: fc.integer({ min: 1, max: 2 ** 32 - 1 }),
     older: fc.nat({ max: 1000 }),
     frontierSequence: fc.maxSafeNat(),

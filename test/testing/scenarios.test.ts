@@ -5,11 +5,15 @@ import { type ExploreOptions, type ExploreResult, explore, replay } from '../../
 import { type DiskProfile, type ProfileName, profiles } from '../../src/faults/index.ts';
 import { type CommitMode, soundRules } from '../../src/statefs/index.ts';
 import {
+  type BrokenRule,
   bootControl,
   brokenRules,
   deviceKey,
   largeValue,
+  longTransaction,
+  type StateFsWorkload,
   stateFsScenario,
+  transaction,
   workloads,
 } from '../../src/testing/index.ts';
 import { virtioThrough } from '../../src/virtio/index.ts';
@@ -62,8 +66,23 @@ describe('the ready-made scenarios, two cuts deep, are complete and clean', () =
   });
 
   test('workloads has them by name', () => {
-    expect(Object.keys(workloads)).toEqual([...smallNames, 'large-value']);
+    expect(Object.keys(workloads).slice(0, 3)).toEqual([...smallNames, 'large-value']);
     for (const [name, make] of Object.entries(workloads)) expect(make().name).toBe(name);
+  });
+});
+
+describe('transactions', () => {
+  test.each(modes)('of three keys, two cuts deep (%s)', (commit) => {
+    expectClean(explore(stateFsScenario(transaction, { commit })));
+  });
+
+  test.each(modes)('of three keys on 512e, one cut deep (%s)', (commit) => {
+    expectClean(explore(stateFsScenario(transaction, { commit }), { profile: '512e', depth: 1 }));
+  });
+
+  test('with a commit of two frames: ordered two cuts deep, checksummed one', () => {
+    expectClean(explore(stateFsScenario(longTransaction, { commit: 'ordered' })));
+    expectClean(explore(stateFsScenario(longTransaction, { commit: 'checksummed' }), { depth: 1 }));
   });
 });
 
@@ -212,22 +231,14 @@ describe('a checker gone blind would be noticed', () => {
     `);
   });
 
-  /** The mode in which a store can't go without the rule. */
-  const needs: Readonly<Record<string, CommitMode>> = {
-    'temp-flush': 'ordered',
-    'commit-flush': 'checksummed',
-    checksum: 'checksummed',
-    epoch: 'checksummed',
-  };
+  const broken = Object.entries(brokenRules).map(([rule, { scenario }]) => ({ rule, scenario }));
 
-  test.each(Object.keys(brokenRules))('boot-control loses its state without %s, and the token shows how', (name) => {
-    const rules = brokenRules[name]?.rules;
-    const commit = needs[name];
-    if (rules === undefined || commit === undefined) throw new Error(`${name}: say in which mode it is needed`);
-    const scenario = stateFsScenario(bootControl, { commit, rules });
+  test.each(broken)('$scenario loses its state without $rule, and the token shows how', ({ rule }) => {
+    const { scenario: name, commit, rules } = brokenRules[rule] as BrokenRule;
+    const scenario = stateFsScenario((workloads[name] as () => StateFsWorkload)(), { commit, rules });
     const result = explore(scenario, { maxViolations: 1, settings: { commit } });
     const [violation] = result.violations;
-    if (violation === undefined) throw new Error(`${name}: nothing was found`);
+    if (violation === undefined) throw new Error(`${rule}: nothing was found`);
     expect(result.clean).toBe(false);
     const story = replay(scenario, violation.token);
     expect(story.violation).toBe(violation.message);

@@ -4,6 +4,7 @@ import { keystoredService } from './keystored.ts';
 import { largeValue } from './large-value.ts';
 import type { ServiceWorkload } from './service-scenario.ts';
 import type { StateFsWorkload } from './statefs-scenario.ts';
+import { longTransaction, transaction } from './transactions.ts';
 import { updatedService } from './updated.ts';
 
 export { bootControl } from './boot-control.ts';
@@ -18,14 +19,17 @@ export {
   serviceScenario,
 } from './service-scenario.ts';
 export { type StateFsScenarioOptions, type StateFsWorkload, stateFsScenario } from './statefs-scenario.ts';
+export { longTransaction, transaction } from './transactions.ts';
 export { updatedService } from './updated.ts';
-export { brokenRules } from './variants.ts';
+export { type BrokenRule, brokenRules } from './variants.ts';
 
 /** The scenarios that ship with powercut, by name. */
 export const workloads: Readonly<Record<string, (sizeBytes?: number) => StateFsWorkload>> = {
   'boot-control': () => bootControl,
   'device-key': () => deviceKey,
   'large-value': largeValue,
+  transaction: () => transaction,
+  'long-transaction': () => longTransaction,
 };
 
 /** Services on the store that ship with powercut as scenarios, by name. */

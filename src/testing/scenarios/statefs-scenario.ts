@@ -57,9 +57,7 @@ export function stateFsScenario(
   const initial = contentAfter(before);
   const oracle = new KeyValueOracle(initial);
   const values = new KnownValues();
-  for (const op of [...before, ...workload.operations]) {
-    if (op !== 'reopen' && op.kind === 'put') values.intern(op.value);
-  }
+  for (const op of partsOf([...before, ...workload.operations])) if (op.kind === 'put') values.intern(op.value);
   return {
     name: workload.name,
     description: workload.description,
@@ -124,7 +122,14 @@ function nextProbe(last: Uint8Array | undefined): Uint8Array {
 function applyTo(store: StateFs, op: KeyValueOp): void {
   if (op.kind === 'put') store.putAtomic(op.key, op.value);
   else if (op.kind === 'delete') store.delete(op.key);
-  else throw new Error('statefs scenarios have no transactions yet');
+  else {
+    store.transaction((transaction) => {
+      for (const part of op.ops) {
+        if (part.kind === 'put') transaction.put(part.key, part.value);
+        else if (part.kind === 'delete') transaction.delete(part.key);
+      }
+    });
+  }
 }
 
 /** Everything that the store gives, read and verified. */
@@ -178,9 +183,17 @@ function digestOf(value: Uint8Array): Uint8Array {
   return digest;
 }
 
+/** The puts and deletes, those in transactions too. */
+function partsOf(operations: StateFsWorkload['operations']): KeyValueOp[] {
+  return operations.flatMap((op) => {
+    if (typeof op === 'string') return [];
+    return op.kind === 'transaction' ? partsOf(op.ops) : [op];
+  });
+}
+
 function contentAfter(operations: readonly KeyValueOp[]): KeyValueContent {
   const content = new Map<string, Uint8Array>();
-  for (const op of operations) {
+  for (const op of partsOf(operations)) {
     if (op.kind === 'put') content.set(op.key, op.value);
     else if (op.kind === 'delete') content.delete(op.key);
   }

@@ -1,0 +1,128 @@
+import type { BlockDevice } from '../blockdev/index.ts';
+import { equalBytes, viewOf } from '../core/index.ts';
+import { decode, type Envelope, sha256 } from '../envelope/index.ts';
+import { fail, StateFsError, wrapDeviceError } from './errors.ts';
+import { type FrameCodec, FrameHeader } from './frame.ts';
+import type { StoreGeometry } from './geometry.ts';
+import type { IndexEntry } from './index-entry.ts';
+import { FRAME_TEMP } from './layout.ts';
+import type { PayloadStore } from './payload.ts';
+import type { Damage } from './replay.ts';
+import type { StoreRules } from './rules.ts';
+
+/** Reads live records from the device, and verifies them every time. */
+export class RecordReader {
+  /** The temp frame read last, its marks replaced by the user's bytes. Valid until the next read. */
+  readonly frame: Uint8Array;
+  readonly #view: DataView;
+  readonly #device: BlockDevice;
+  readonly #codec: FrameCodec;
+  readonly #sectorBytes: number;
+  readonly #payloads: PayloadStore;
+  readonly #rules: StoreRules;
+  readonly #onDamage: (damage: Damage) => void;
+  readonly #header = new FrameHeader();
+
+  constructor(
+    device: BlockDevice,
+    codec: FrameCodec,
+    geometry: StoreGeometry,
+    payloads: PayloadStore,
+    rules: StoreRules,
+    onDamage: (damage: Damage) => void,
+  ) {
+    this.#device = device;
+    this.#codec = codec;
+    this.#sectorBytes = geometry.sectorBytes;
+    this.#payloads = payloads;
+    this.#rules = rules;
+    this.#onDamage = onDamage;
+    this.frame = new Uint8Array(geometry.frameSectors * geometry.sectorBytes);
+    this.#view = viewOf(this.frame);
+  }
+
+  /**
+   * The payload of `entry`, a new array, held to its SHA-256.
+   * @throws StateFsError EINTEGRITY, EIO
+   */
+  read(entry: IndexEntry): Uint8Array {
+    const envelope = this.readEnvelope(entry);
+    const payload = new Uint8Array(entry.payloadBytes);
+    if (entry.extentFrames > 0) this.#reading(entry, () => this.#payloads.read(entry, payload));
+    else payload.set(this.inlinePayload(entry));
+    if (this.#rules.checksums && !equalBytes(sha256(payload), envelope.digest)) this.#failDigest(entry);
+    return payload;
+  }
+
+  /**
+   * Verifies all of `entry`, keeping nothing of it.
+   * @returns its envelope
+   * @throws as {@link read}
+   */
+  verify(entry: IndexEntry): Envelope {
+    const envelope = this.readEnvelope(entry);
+    if (!this.#rules.checksums) return envelope;
+    const digest =
+      entry.extentFrames > 0
+        ? this.#reading(entry, () => this.#payloads.digest(entry))
+        : sha256(this.inlinePayload(entry));
+    if (!equalBytes(digest, envelope.digest)) this.#failDigest(entry);
+    return envelope;
+  }
+
+  /** Reads and verifies the temp frame of `entry`, which stays in {@link frame}, and its envelope. */
+  readEnvelope(entry: IndexEntry): Envelope {
+    const sectors = this.#codec.sectorsFor(entry.tempBodyBytes);
+    const frame = this.frame.subarray(0, sectors * this.#sectorBytes);
+    this.#reading(entry, () => this.#device.read(entry.tempSector, frame));
+    const header = this.#header;
+    const isRight =
+      this.#codec.parse(this.frame, this.#view, 0, entry.tempSector, header) &&
+      header.type === FRAME_TEMP &&
+      header.sequence === entry.sequence &&
+      header.epoch === entry.epoch &&
+      header.bodyBytes === entry.tempBodyBytes &&
+      this.#codec.verify(this.frame, this.#view, 0, header);
+    if (!isRight) this.#failDamaged(entry, `its record at sector ${entry.tempSector} is damaged`);
+    this.#codec.restore(this.#view, 0, header);
+    return this.#decodeEnvelope(entry);
+  }
+
+  /** The inline payload in {@link frame}. */
+  inlinePayload(entry: IndexEntry): Uint8Array {
+    const start = entry.envelopeOffset + entry.envelopeBytes;
+    return this.frame.subarray(start, start + entry.payloadBytes);
+  }
+
+  #decodeEnvelope(entry: IndexEntry): Envelope {
+    const bytes = this.frame.subarray(entry.envelopeOffset, entry.envelopeOffset + entry.envelopeBytes);
+    let envelope: Envelope;
+    try {
+      envelope = decode(bytes);
+    } catch (error) {
+      return this.#failDamaged(entry, 'its envelope is damaged', error);
+    }
+    const isRight =
+      envelope.payloadBytes === entry.payloadBytes &&
+      (entry.digest === undefined || !this.#rules.checksums || equalBytes(envelope.digest, entry.digest));
+    return isRight ? envelope : this.#failDamaged(entry, 'its envelope contradicts its commit');
+  }
+
+  #reading<T>(entry: IndexEntry, run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      if (error instanceof StateFsError && error.code === 'EINTEGRITY') this.#failDamaged(entry, error.message, error);
+      throw wrapDeviceError(error, entry.key);
+    }
+  }
+
+  #failDigest(entry: IndexEntry): never {
+    this.#failDamaged(entry, 'its payload does not match its SHA-256');
+  }
+
+  #failDamaged(entry: IndexEntry, what: string, cause?: unknown): never {
+    this.#onDamage({ sector: entry.tempSector, keys: [entry.key], what });
+    return fail('EINTEGRITY', `${entry.key}: ${what}: put it again, or restore it`, cause);
+  }
+}
