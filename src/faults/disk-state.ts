@@ -297,6 +297,18 @@ export class DiskState {
     return this.#versions.view(version).slice();
   }
 
+  /** Forgets everything: each sector is zeros, and durable. The memory is kept, for what comes. */
+  reset(): void {
+    invariant(this.#recycle, 'a state that is explored is not forgotten');
+    this.#index = new SectorIndex(this.sectorCount, this.#groupSectors);
+    this.#versions.reset();
+    this.#table.clear();
+    this.#pending = [];
+    this.#dirtyCount = 0;
+    this.#stamp = 0;
+    this.#cutStamp = 0;
+  }
+
   clone(): DiskState {
     const copy = new DiskState(this.profile, this.sectorCount, this.#recycle);
     copy.#index = this.#index.clone();

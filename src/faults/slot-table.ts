@@ -106,6 +106,13 @@ export class SlotTable {
     }
   }
 
+  /** Every slot as it was in the beginning. Not while there is a checkpoint. */
+  clear(): void {
+    this.top.fill(0);
+    this.list.fill(0);
+    this.flags.fill(0);
+  }
+
   clone(): SlotTable {
     const copy = new SlotTable(0);
     copy.top = this.top.slice();

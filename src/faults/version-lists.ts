@@ -138,6 +138,13 @@ export class VersionLists {
     this.#nodes.release(list);
   }
 
+  /** Takes back all versions and lists, and keeps their memory. */
+  reset(): void {
+    this.#pool.reset();
+    this.#nodes = new VersionNodes();
+    this.#noise.clear();
+  }
+
   clone(): VersionLists {
     const copy = new VersionLists(this.#profile, this.#recycle);
     copy.#pool = this.#pool.clone();

@@ -48,6 +48,12 @@ export class VersionPool {
     this.#size = size;
   }
 
+  /** Takes back every number. */
+  reset(): void {
+    this.#size = 1;
+    this.#released.length = 0;
+  }
+
   clone(): VersionPool {
     const copy = new VersionPool(this.sectorBytes);
     for (let version = 1; version < this.#size; version++) copy.add(this.#views[version]!, 0);

@@ -7,7 +7,7 @@ import {
   type WriteOptions,
   type WriteZeroesOptions,
 } from '../../blockdev/index.ts';
-import { assertInteger, type Choices, DeviceError, invariant, Sfc32 } from '../../core/index.ts';
+import { assertInteger, type Choices, DeviceError, invariant, Sfc32, undisturbed } from '../../core/index.ts';
 import { ChoiceRecorder, type DiskProfile, DiskState, RandomChoices, type Resolution } from '../../faults/index.ts';
 import type { Medium } from './medium.ts';
 import { type CutReport, type CutResolution, decodeResolution, encodeResolution, fingerprintOf } from './outcome.ts';
@@ -37,7 +37,7 @@ export class VolatileCache implements BlockDevice {
   readonly #maxVersions: number;
   readonly #blockSectors: number;
   readonly #run: Uint8Array;
-  #state: DiskState;
+  readonly #state: DiskState;
   /** Numbers of the blocks whose content is in the state. */
   readonly #resident = new Set<number>();
   /** Sectors discarded, and zeroed on the medium by a flush since; a cut may still bring their old content back. */
@@ -214,7 +214,9 @@ export class VolatileCache implements BlockDevice {
   }
 
   #restart(): void {
-    this.#state = new DiskState(this.#profile, this.sectorCount, true);
+    this.#state.reset();
+    this.#state.choices = undisturbed;
+    this.#state.onResolve = undefined;
     this.#resident.clear();
     this.#trimmed.clear();
     this.#staged = 0;
