@@ -1,16 +1,12 @@
-import { isDeepStrictEqual } from 'node:util';
-import { assertInteger, type Choices, type Clock, systemClock } from '../core/index.ts';
-import { ImageCount, NondeterminismError } from '../faults/index.ts';
-import type { Attempt, Snapshot } from './attempt.ts';
-import type { History } from './history.ts';
-import type { CrashPointResult, ExploreResult, KeptSector, Nondeterminism, Violation } from './result.ts';
-import { describeOp, type Scenario } from './scenario.ts';
-import { CUT, runAsync, runSync, Session, type StackOptions, strictly, type Work } from './session.ts';
-import { shrink } from './shrink.ts';
-import { firstDifference, StepLog } from './steps.ts';
+import { assertInteger, type Clock, describeValue, systemClock } from '../core/index.ts';
+import { keptSectors } from './labels.ts';
+import { Ledger, type Shard } from './ledger.ts';
+import type { CrashPointResult, ExploreResult, Nondeterminism, Violation } from './result.ts';
+import type { Scenario } from './scenario.ts';
+import { type PointSurvey, runAsync, runSync, Session, type StackOptions, strictly, type Work } from './session.ts';
 import { linearityOf, type Strategy, type StrategyOptions, strategyOf } from './strategy.ts';
 import { encodeToken, type Level } from './token.ts';
-import type { CrashPoint } from './trace.ts';
+import { runUnit, type Unit, type UnitLimits, type UnitStart } from './unit.ts';
 
 export interface ExploreOptions extends StackOptions, StrategyOptions {
   /** Power cuts in a row: 1 is the one in the workload, 2 one more in each recovery. From 1 to 16; default 2. */
@@ -24,8 +20,16 @@ export interface ExploreOptions extends StackOptions, StrategyOptions {
   /** Recoveries to spend on making each violation small; 0: leave it as found. Default 300. */
   readonly shrinkRuns?: number;
   readonly clock?: Clock;
-  /** Called at each crash point, and every 1024 recoveries. */
+  /** Called at each crash point, and now and then in between. */
   readonly onProgress?: (progress: Progress) => void;
+  /** Explore only this machine's share of the crash points. Default: all. */
+  readonly shard?: Shard;
+  /** What was explored before, by this scenario with these options: it is not done again. */
+  readonly done?: readonly Unit[];
+  /** Called with each unit that was run to its end: what to keep for `done`. */
+  readonly onUnit?: (unit: Unit) => void;
+  /** Run nothing, only add up `done`. Default false. */
+  readonly onlyDone?: boolean;
 }
 
 /** How far an exploration is. */
@@ -45,7 +49,7 @@ export function explore<Op, Observation>(
   scenario: Scenario<Op, Observation>,
   options: ExploreOptions = {},
 ): ExploreResult {
-  return runSync(new Exploration(scenario as Scenario, options).run());
+  return runSync(exploreAll(new Exploration(scenario as Scenario, options)));
 }
 
 /** {@link explore} for a scenario whose members may return promises. Recoveries still run one after another. */
@@ -53,51 +57,52 @@ export async function exploreAsync<Op, Observation>(
   scenario: Scenario<Op, Observation>,
   options: ExploreOptions = {},
 ): Promise<ExploreResult> {
-  return runAsync(new Exploration(scenario as Scenario, options).run());
+  return runAsync(exploreAll(new Exploration(scenario as Scenario, options)));
 }
 
-/** How often progress is reported, in recoveries; a power of two. */
-const PROGRESS_EVERY = 1024;
-
-/** Repeats a list exactly: another question than before is nondeterminism. */
-class RepeatedChoices implements Choices {
-  readonly #values: readonly number[];
-  #position = 0;
-
-  constructor(values: readonly number[]) {
-    this.#values = values;
+function* exploreAll(exploration: Exploration): Work<ExploreResult> {
+  yield* exploration.prepare();
+  for (let start = exploration.take(); start !== undefined; start = exploration.take()) {
+    exploration.add(yield* exploration.run(start));
   }
-
-  choose(options: number, label: string): number {
-    if (options <= 1) return 0;
-    const at = this.#position++;
-    const value = this.#values[at];
-    if (value !== undefined && value < options) return value;
-    throw new NondeterminismError(at, `got ${options} options for "${label}", which the first run was not asked`);
-  }
+  return yield* exploration.result();
 }
 
-class Exploration {
+/** Totals over units, in their order. */
+interface Totals {
+  recoveries: number;
+  rechecks: number;
+  violating: number;
+  share: number;
+  stopped: string | undefined;
+  nondeterminism: Nondeterminism | undefined;
+  readonly imagesByDepth: bigint[];
+  readonly points: Map<number, CrashPointResult>;
+  readonly cases: { readonly point: number; readonly levels: readonly Level[] }[];
+}
+
+/**
+ * One exploration: what there is to run, and what comes of it. Who runs the units, in which order and where, makes no
+ * difference to the result: it is added up in the order in which one thread would have run them.
+ */
+export class Exploration {
   readonly #session: Session;
   readonly #options: ExploreOptions;
   readonly #depth: number;
+  readonly #shrinkRuns: number;
+  readonly #maxViolations: number;
+  /** With those of the units that were taken over: they are not run here. */
+  #maxRecoveries: number;
   readonly #clock: Clock;
   readonly #startMs: number;
-  readonly #maxViolations: number;
-  readonly #points: CrashPointResult[] = [];
-  readonly #imagesByDepth: bigint[];
-  readonly #violations: Violation[] = [];
-  /** Failing cases of the crash point at hand. */
-  #failures: { levels: Level[] }[] = [];
-  /** The cuts and choices that led to where the exploration is. */
-  readonly #path: Level[] = [];
-  #crashPointCount = 0;
+  #points: readonly PointSurvey[] = [];
+  #strategy!: Strategy;
+  #ledger!: Ledger;
+  /** Of the units that were run, not of those taken over. */
   #recoveries = 0;
-  #rechecks = 0;
   #violating = 0;
-  #nondeterminism: Nondeterminism | undefined;
-  /** Why the exploration ends early. */
-  #stopped: string | undefined;
+  /** A limit that one thread has run into: nothing more is handed out. */
+  #hasEnded = false;
 
   constructor(scenario: Scenario, options: ExploreOptions) {
     this.#options = options;
@@ -105,181 +110,208 @@ class Exploration {
     assertInteger(this.#depth, 'depth', 1, 16);
     this.#maxViolations = options.maxViolations ?? 5;
     assertInteger(options.maxRecoveries ?? 1, 'maxRecoveries', 1);
-    assertInteger(options.shrinkRuns ?? 1, 'shrinkRuns');
+    this.#maxRecoveries = options.maxRecoveries ?? Number.POSITIVE_INFINITY;
+    this.#shrinkRuns = options.shrinkRuns ?? 300;
+    assertInteger(this.#shrinkRuns, 'shrinkRuns');
     if (this.#maxViolations !== Number.POSITIVE_INFINITY) assertInteger(this.#maxViolations, 'maxViolations', 1);
+    checkShard(options.shard);
     this.#clock = options.clock ?? systemClock;
     this.#startMs = this.#clock.monotonicMs();
-    this.#imagesByDepth = new Array<bigint>(this.#depth).fill(0n);
     this.#session = new Session(scenario, options, linearityOf(options.strategy));
   }
 
-  *run(): Work<ExploreResult> {
-    const session = this.#session;
-    yield* session.record();
-    this.#crashPointCount = session.countCrashPoints();
-    const strategy = strategyOf(this.#options, this.#crashPointCount);
-    const player = session.player();
-    for (let point = player.next(); point !== undefined; point = player.next()) {
-      yield* this.#explorePoint(point, strategy);
-      if (this.#stopped !== undefined) break;
+  /** Records the workload and lists its crash points. To be called first. */
+  *prepare(): Work<void> {
+    yield* this.#session.record();
+    this.#points = this.#session.survey();
+    this.#strategy = strategyOf(this.#options, this.#points.length);
+    this.#ledger = new Ledger(this.#points, this.#options.shard);
+    const adopted = this.#ledger.adopt((this.#options.done ?? []).filter(isRepeatable), (unit) => this.#ends(unit));
+    this.#maxRecoveries = adopted.reduce((sum, unit) => sum + unit.recoveries, this.#maxRecoveries);
+    if (this.#options.onlyDone === true) this.#hasEnded = true;
+  }
+
+  /** Of the recorded workload: equal for all who explore the same. */
+  get fingerprint(): number {
+    return this.#session.fingerprint;
+  }
+
+  /** The next unit to be run; undefined: there is none, or a limit was reached. */
+  take(): UnitStart | undefined {
+    if (this.#hasEnded || this.#isTimeUp() || this.#hasReachedLimit()) return undefined;
+    const start = this.#ledger.take();
+    if (start !== undefined) this.#report(start.point, 0, 0);
+    return start;
+  }
+
+  /** Runs a unit here, up to what is left of the limits. */
+  *run(start: UnitStart): Work<Unit> {
+    const limits = this.#limitsAfter(this.#violating, this.#recoveries);
+    return yield* this.#runUnit(start, limits);
+  }
+
+  /** Takes in a unit that was run, here or elsewhere. */
+  add(unit: Unit): void {
+    this.#ledger.add(unit, this.#ends(unit));
+    this.#recoveries += unit.recoveries;
+    this.#violating += unit.violating;
+    if (unit.stoppedBy === 'time' || unit.stoppedBy === 'recoveries') this.#hasEnded = true;
+    if (isRepeatable(unit)) this.#options.onUnit?.(unit);
+  }
+
+  /** Adds everything up. */
+  *result(): Work<ExploreResult> {
+    const totals = yield* this.#total();
+    const violations: Violation[] = [];
+    if (totals.nondeterminism === undefined) {
+      for (const { point, levels } of totals.cases) violations.push(yield* this.#describe(point, levels));
     }
-    return this.#result(strategy);
+    const incompleteReason = totals.stopped ?? this.#strategy.shortfall ?? this.#whatIsMissing();
+    const complete = incompleteReason === undefined;
+    const points = [...totals.points.values()];
+    return {
+      scenario: this.#session.scenario.name,
+      strategy: this.#strategy.name,
+      depth: this.#depth,
+      profile: this.#session.profile.name,
+      settings: this.#options.settings ?? {},
+      seed: this.#strategy.seed,
+      complete,
+      incompleteReason,
+      coveredShare: complete ? 1 : this.#shareOf(totals),
+      clean: complete && totals.violating === 0,
+      crashPoints: points.length,
+      momentsCovered: complete ? this.#session.events.length + 1 : points.length,
+      images: totals.imagesByDepth[0] ?? 0n,
+      imagesByDepth: totals.imagesByDepth,
+      recoveries: totals.recoveries,
+      rechecks: totals.rechecks,
+      violations,
+      violatingRecoveries: totals.violating,
+      nondeterminism: totals.nondeterminism,
+      points,
+      elapsedMs: this.#elapsedMs(),
+    };
   }
 
-  *#explorePoint(point: CrashPoint, strategy: Strategy): Work<void> {
-    const { state } = this.#session;
-    const recoveriesBefore = this.#recoveries;
-    const violatingBefore = this.#violating;
-    this.#report(point.index);
-    const pending = state.groupsOf(state.pendingSectors());
-    const before = state.checkpoint();
-    state.cut();
-    const images = new ImageCount();
-    images.multiply(state, pending);
-    this.#imagesByDepth[0]! += images.product;
-    yield* this.#exploreState(point, point.history.with(CUT), images, strategy, strategy.runsAt(point.index));
-    state.undo(before);
-    state.rewind(before);
-    this.#points.push({
-      index: point.index,
-      label: this.#label(point),
-      images: images.product,
-      recoveries: this.#recoveries - recoveriesBefore,
-      violations: this.#violating - violatingBefore,
-    });
-    yield* this.#settleFailures(point);
+  /** The limits of a unit that is run elsewhere: it must not depend on what others are doing meanwhile. */
+  limitsElsewhere(): { violations: number; recoveries: number; timeMs: number } {
+    const { timeMs = Number.POSITIVE_INFINITY } = this.#options;
+    return { violations: this.#maxViolations, recoveries: this.#maxRecoveries, timeMs: timeMs - this.#elapsedMs() };
   }
 
-  /** Runs the recovery on every image of the state, which a cut has just left. */
-  *#exploreState(
-    point: CrashPoint,
-    history: History,
-    images: ImageCount,
-    strategy: Strategy,
-    runs: number | undefined,
-  ): Work<void> {
-    const { state } = this.#session;
-    const enumeration = strategy.enumeration();
-    const level: { choices: number[]; cut: number } = { choices: [], cut: -1 };
-    const captures = this.#path.length + 1 < this.#depth;
-    this.#path.push(level);
-    for (let run = 0; run !== runs && this.#mayGoOn(); run++) {
-      const before = state.checkpoint();
-      const isSample = this.#isSample(run);
-      const log = isSample ? new StepLog() : undefined;
-      const { sharedCount } = enumeration;
-      const attempt = yield* this.#session.attempt({ history, choices: enumeration, captures, sharedCount, log });
-      state.undo(before);
-      this.#account(point, attempt, level);
-      if (log !== undefined && this.#stopped === undefined) yield* this.#recheck(point, history, attempt, log);
-      state.undo(before);
-      for (const snapshot of strategy.follow(attempt.snapshots)) {
-        if (this.#stopped !== undefined) break;
-        level.choices = attempt.choices.slice(0, snapshot.choiceCount);
-        level.cut = snapshot.ordinal;
-        yield* this.#exploreSnapshot(point, snapshot, images, strategy);
-      }
-      state.rewind(before);
-      if (!this.#next(point, enumeration)) break;
-    }
-    this.#path.pop();
-  }
-
-  /** The power failed again, in a recovery. */
-  *#exploreSnapshot(point: CrashPoint, snapshot: Snapshot, images: ImageCount, strategy: Strategy): Work<void> {
-    const { state } = this.#session;
-    const before = state.checkpoint();
-    const groups = state.groupsOf(state.sectorsOf(snapshot.delta));
-    const imagesHere = images.clone();
-    imagesHere.divide(state, groups);
-    state.apply(snapshot.delta);
-    state.cut();
-    imagesHere.multiply(state, groups);
-    this.#imagesByDepth[this.#path.length]! += imagesHere.product;
-    const runs = strategy.name === 'random' ? 1 : undefined;
-    yield* this.#exploreState(point, snapshot.history.with(CUT), imagesHere, strategy, runs);
-    state.undo(before);
-  }
-
-  #next(point: CrashPoint, enumeration: { next(): boolean }): boolean {
-    if (this.#stopped !== undefined) return false;
-    try {
-      return enumeration.next();
-    } catch (error) {
-      if (!(error instanceof NondeterminismError)) throw error;
-      this.#differs(point, error.step, error.message);
+  /** Whether one thread, having run all that came before the first unit that is not done, would have ended. */
+  #hasReachedLimit(): boolean {
+    if (
+      this.#violating < this.#maxViolations &&
+      this.#recoveries < (this.#options.maxRecoveries ?? Number.POSITIVE_INFINITY)
+    )
       return false;
+    let [violating, recoveries] = [0, 0];
+    for (const unit of this.#ledger.prefix) {
+      violating += unit.violating;
+      recoveries += unit.recoveries;
     }
+    return violating >= this.#maxViolations || recoveries >= this.#maxRecoveries;
   }
 
-  /** The first run of every crash point and every 2^k-th of all are run twice. */
-  #isSample(run: number): boolean {
-    const count = this.#recoveries + 1;
-    return (run === 0 && this.#path.length === 1) || (count & (count - 1)) === 0;
+  /** Whether one thread would end with this unit, whatever came before it. */
+  #ends(unit: Unit): boolean {
+    return unit.violating >= this.#maxViolations || unit.nondeterminism !== undefined;
   }
 
-  #account(point: CrashPoint, attempt: Attempt, level: { choices: number[]; cut: number }): void {
-    this.#recoveries++;
-    if ((this.#recoveries & (PROGRESS_EVERY - 1)) === 0) this.#report(point.index);
-    if (attempt.nondeterminism !== undefined) {
-      this.#differs(point, attempt.nondeterminism.step, attempt.nondeterminism.message);
-    } else if (attempt.violation !== undefined) {
-      level.choices = attempt.choices;
-      level.cut = -1;
-      this.#violating++;
-      this.#failures.push({ levels: this.#path.map(({ choices, cut }) => ({ choices, cut })) });
-      if (this.#violating >= this.#maxViolations) this.#stop(`stopped after ${this.#violating} violations`);
+  #limitsAfter(violating: number, recoveries: number): UnitLimits {
+    return {
+      violations: this.#maxViolations - violating,
+      recoveries: this.#maxRecoveries - recoveries,
+      isTimeUp: () => this.#isTimeUp(),
+    };
+  }
+
+  *#runUnit(start: UnitStart, limits: UnitLimits): Work<Unit> {
+    const options = {
+      depth: this.#depth,
+      shrinkRuns: this.#shrinkRuns,
+      onProgress: (point: number, recoveries: number, violating: number) => this.#report(point, recoveries, violating),
+    };
+    return yield* runUnit(this.#session, this.#strategy, start, options, limits);
+  }
+
+  *#total(): Work<Totals> {
+    const totals: Totals = {
+      recoveries: 0,
+      rechecks: 0,
+      violating: 0,
+      share: 0,
+      stopped: undefined,
+      nondeterminism: undefined,
+      imagesByDepth: new Array<bigint>(this.#depth).fill(0n),
+      points: new Map(),
+      cases: [],
+    };
+    for (const unit of this.#ledger.done) {
+      if (totals.stopped !== undefined) break;
+      this.#addUp(totals, yield* this.#asOneThread(unit, totals));
     }
+    if (totals.stopped === undefined && this.#ledger.isOpen && this.#options.onlyDone !== true) this.#sayWhy(totals);
+    return totals;
   }
 
-  /** Runs the same case again, and compares. */
-  *#recheck(point: CrashPoint, history: History, first: Attempt, log: StepLog): Work<void> {
-    this.#rechecks++;
-    const again = new StepLog();
-    const choices = new RepeatedChoices(first.choices);
-    const second = yield* this.#session.attempt({ history, choices, captures: false, log: again });
-    const difference = firstDifference(log.steps, again.steps);
-    if (difference !== undefined) {
-      const { step, first: was, second: is } = difference;
-      this.#differs(point, step, `step ${step} of the recovery was "${was}", then "${is}"`);
-    } else if (second.nondeterminism !== undefined) {
-      this.#differs(point, second.nondeterminism.step, second.nondeterminism.message);
-    } else if (!isDeepStrictEqual(first.choices, second.choices) || first.violation !== second.violation) {
-      this.#differs(point, log.steps.length, `it ended with "${first.violation}", then with "${second.violation}"`);
-    }
+  /** The unit as one thread would have run it: with what the units before it had left of the limits. */
+  *#asOneThread(unit: Unit, { violating, recoveries }: Totals): Work<Unit> {
+    const limits = this.#limitsAfter(violating, recoveries);
+    const isAsWanted =
+      unit.stoppedBy === 'violations'
+        ? unit.violating === limits.violations
+        : unit.violating < limits.violations && unit.recoveries <= limits.recoveries;
+    if (isAsWanted) return unit;
+    return yield* this.#runUnit(unit, { ...limits, isTimeUp: () => false });
   }
 
-  #differs(point: CrashPoint, step: number, message: string): void {
-    this.#nondeterminism ??= { crashPoint: point.index, step, message };
-    this.#stop('the recovery is not deterministic');
+  #addUp(totals: Totals, unit: Unit): void {
+    totals.recoveries += unit.recoveries;
+    totals.rechecks += unit.rechecks;
+    totals.violating += unit.violating;
+    if (unit.stoppedBy === undefined) totals.share += unit.rest.reduce((left, { share }) => left - share, unit.share);
+    for (const [at, images] of unit.imagesDeeper.entries()) totals.imagesByDepth[at + 1]! += images;
+    for (const levels of unit.cases) totals.cases.push({ point: unit.point, levels });
+    const { index, label, images } = this.#points[unit.point]!;
+    const before = totals.points.get(index);
+    if (before === undefined) totals.imagesByDepth[0]! += images;
+    totals.points.set(index, {
+      index,
+      label,
+      images,
+      recoveries: (before?.recoveries ?? 0) + unit.recoveries,
+      violations: (before?.violations ?? 0) + unit.violating,
+    });
+    if (unit.nondeterminism !== undefined) {
+      totals.nondeterminism = { crashPoint: index, ...unit.nondeterminism };
+      totals.stopped = 'the recovery is not deterministic';
+    } else if (totals.violating >= this.#maxViolations) {
+      totals.stopped = `stopped after ${totals.violating} violations`;
+    } else if (unit.stoppedBy !== undefined) this.#sayWhy(totals);
   }
 
-  #stop(reason: string): void {
-    this.#stopped ??= reason;
-  }
-
-  #mayGoOn(): boolean {
+  #sayWhy(totals: Totals): void {
     const { maxRecoveries, timeMs } = this.#options;
-    if (maxRecoveries !== undefined && this.#recoveries >= maxRecoveries) {
-      this.#stop(`stopped after ${maxRecoveries} recoveries`);
-    }
-    if (timeMs !== undefined && this.#elapsedMs() >= timeMs) this.#stop(`stopped after ${timeMs} ms`);
-    return this.#stopped === undefined;
+    const hasRun = maxRecoveries !== undefined && totals.recoveries >= this.#maxRecoveries;
+    totals.stopped = hasRun ? `stopped after ${maxRecoveries} recoveries` : `stopped after ${timeMs} ms`;
   }
 
-  /** Makes this crash point's failures small, and reports each once. */
-  *#settleFailures(point: CrashPoint): Work<void> {
-    const failures = this.#failures;
-    this.#failures = [];
-    if (this.#nondeterminism !== undefined) return;
-    for (const { levels } of failures) {
-      const small = yield* shrink(this.#session, point, levels, this.#options.shrinkRuns ?? 300);
-      const violation = yield* this.#describe(point, small);
-      if (this.#violations.every(({ token }) => token !== violation.token)) this.#violations.push(violation);
-    }
+  #whatIsMissing(): string | undefined {
+    const { shard } = this.#options;
+    if (this.#ledger.isOpen) return 'not all of it has been explored yet';
+    if (shard === undefined || shard.count === 1) return undefined;
+    return `shard ${shard.index + 1} of ${shard.count}: the other crash points are for the others`;
   }
 
-  *#describe(point: CrashPoint, levels: readonly Level[]): Work<Violation> {
+  #shareOf(totals: Totals): number | undefined {
+    return this.#strategy.name === 'random' ? undefined : totals.share / Math.max(1, this.#points.length);
+  }
+
+  *#describe(index: number, levels: readonly Level[]): Work<Violation> {
+    const point = this.#session.seek(index);
     const outcome = yield* this.#session.runCase(point, levels, strictly, true);
     const token = encodeToken({
       scenario: this.#session.scenario.name,
@@ -287,14 +319,14 @@ class Exploration {
       profile: this.#session.profile.name,
       linear: this.#session.linear,
       fingerprint: this.#session.fingerprint,
-      crashPoint: point.index,
+      crashPoint: index,
       levels,
     });
     return {
       token,
       message: outcome.violation ?? 'it did not fail again when it was repeated: the recovery is not deterministic',
-      crashPoint: point.index,
-      where: [this.#label(point), ...outcome.cuts],
+      crashPoint: index,
+      where: [this.#points[index]!.label, ...outcome.cuts],
       levels,
       cuts: levels.length,
       kept: keptSectors(outcome.logs),
@@ -302,69 +334,36 @@ class Exploration {
     };
   }
 
-  #label(point: CrashPoint): string {
-    return labelOf(this.#session.scenario, point);
-  }
-
-  #report(crashPoint: number): void {
+  #report(crashPoint: number, recoveries: number, violations: number): void {
     this.#options.onProgress?.({
       crashPoint,
-      crashPointCount: this.#crashPointCount,
-      recoveries: this.#recoveries,
-      violations: this.#violating,
+      crashPointCount: this.#points.length,
+      recoveries: this.#recoveries + recoveries,
+      violations: this.#violating + violations,
     });
+  }
+
+  #isTimeUp(): boolean {
+    const { timeMs } = this.#options;
+    return timeMs !== undefined && this.#elapsedMs() >= timeMs;
   }
 
   #elapsedMs(): number {
     return this.#clock.monotonicMs() - this.#startMs;
   }
-
-  #result(strategy: Strategy): ExploreResult {
-    const incompleteReason = this.#stopped ?? strategy.shortfall;
-    const complete = incompleteReason === undefined;
-    return {
-      scenario: this.#session.scenario.name,
-      strategy: strategy.name,
-      depth: this.#depth,
-      profile: this.#session.profile.name,
-      settings: this.#options.settings ?? {},
-      seed: strategy.seed,
-      complete,
-      incompleteReason,
-      clean: complete && this.#violating === 0,
-      crashPoints: this.#points.length,
-      momentsCovered: complete ? this.#session.events.length + 1 : this.#points.length,
-      images: this.#imagesByDepth[0] ?? 0n,
-      imagesByDepth: this.#imagesByDepth,
-      recoveries: this.#recoveries,
-      rechecks: this.#rechecks,
-      violations: this.#violations,
-      violatingRecoveries: this.#violating,
-      nondeterminism: this.#nondeterminism,
-      points: this.#points,
-      elapsedMs: this.#elapsedMs(),
-    };
-  }
 }
 
-/** Where a crash point is, with what was in flight. */
-export function labelOf(scenario: Scenario, point: CrashPoint): string {
-  const { inFlight, last } = point.history;
-  if (inFlight.length > 0) {
-    return `${point.where}, ${inFlight.map((op) => describeOp(scenario, op)).join(' and ')} in flight`;
-  }
-  if (last?.kind === 'acknowledge') return `${point.where}, after ${describeOp(scenario, last.op)}`;
-  if (last?.kind === 'fail') return `${point.where}, after ${describeOp(scenario, last.op)} failed`;
-  return point.where;
+/** Whether it would come out alike another day: not where it was this run's budget that ended it. */
+function isRepeatable({ stoppedBy }: Unit): boolean {
+  return stoppedBy === undefined || stoppedBy === 'violations';
 }
 
-/** What the recoveries found the open sectors to be. */
-export function keptSectors(logs: readonly StepLog[]): KeptSector[] {
-  return logs.flatMap((log, level) =>
-    log.steps.flatMap((step) => {
-      if (step.kind !== 'keep') return [];
-      const { sector, kind, index, versionCount } = step.resolution;
-      return [{ level, sector, kind, version: index, versionCount }];
-    }),
-  );
+/** @throws TypeError, RangeError for what is no shard */
+function checkShard(shard: Shard | undefined): void {
+  if (shard === undefined) return;
+  if (typeof shard !== 'object' || shard === null) {
+    throw new TypeError(`shard: expected { index, count }, got ${describeValue(shard)}`);
+  }
+  assertInteger(shard.count, 'shard.count', 1);
+  assertInteger(shard.index, 'shard.index', 0, shard.count - 1);
 }

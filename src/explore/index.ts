@@ -1,6 +1,7 @@
 export { type ExploreOptions, explore, exploreAsync, type Progress } from './explore.ts';
 export { History, type HistoryEvent } from './history.ts';
 export { type KeyValueContent, type KeyValueOp, KeyValueOracle } from './key-value-oracle.ts';
+export type { Shard } from './ledger.ts';
 export { renderStory } from './render.ts';
 export { replay, replayAsync, type Story, type StoryLevel } from './replay.ts';
 export type {
@@ -17,3 +18,11 @@ export { deviationsIn, type ShrinkOptions, type SmallFailure, shrinkSteps } from
 export { describeStep, type Step } from './steps.ts';
 export type { StrategyOptions } from './strategy.ts';
 export { type Case, decodeToken, encodeToken, type Level, type Linearity } from './token.ts';
+export type { Unit, UnitStart } from './unit.ts';
+export {
+  type Explorable,
+  type ExplorableSource,
+  type Explored,
+  exploreInWorkers,
+  type WorkersOptions,
+} from './workers.ts';

@@ -1,4 +1,4 @@
-import { keptSectors, labelOf } from './explore.ts';
+import { keptSectors, labelOf } from './labels.ts';
 import type { KeptSector } from './result.ts';
 import { describeOp, type Scenario } from './scenario.ts';
 import { misuse, runAsync, runSync, Session, type StackOptions, strictly, type Work } from './session.ts';

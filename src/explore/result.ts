@@ -63,6 +63,11 @@ export interface ExploreResult {
   readonly complete: boolean;
   /** Why not; undefined where it is. */
   readonly incompleteReason: string | undefined;
+  /**
+   * How much was covered, from 0 to 1: each crash point weighs the same, and so do all answers to a question. An
+   * estimate where it is not complete; undefined for `random`, which covers no share of anything.
+   */
+  readonly coveredShare: number | undefined;
   /** Complete, no violation, no nondeterminism. */
   readonly clean: boolean;
   /** Crash points explored. */

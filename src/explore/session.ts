@@ -1,8 +1,17 @@
 import type { BlockDevice } from '../blockdev/index.ts';
-import { assertInteger, type Choices, CodedError } from '../core/index.ts';
-import { type DiskProfile, DiskState, type ProfileName, profileOf, RecordedChoices } from '../faults/index.ts';
+import { assertInteger, type Choices, CodedError, invariant } from '../core/index.ts';
+import {
+  type Checkpoint,
+  type DiskProfile,
+  DiskState,
+  ImageCount,
+  type ProfileName,
+  profileOf,
+  RecordedChoices,
+} from '../faults/index.ts';
 import { Attempt, type AttemptSetup, RecoveryDisk } from './attempt.ts';
 import type { History } from './history.ts';
+import { labelOf } from './labels.ts';
 import { isThenable, type Scenario } from './scenario.ts';
 import { StepLog } from './steps.ts';
 import type { Level, Linearity } from './token.ts';
@@ -38,6 +47,14 @@ interface CaseOutcome {
   readonly history: History;
 }
 
+/** What is known of a crash point before anything is explored from it. */
+export interface PointSurvey {
+  readonly index: number;
+  readonly label: string;
+  /** Images that a cut there can leave. */
+  readonly images: bigint;
+}
+
 interface AttemptOptions {
   readonly history: History;
   readonly choices: Choices;
@@ -54,6 +71,7 @@ export class Session {
   readonly linear: Linearity;
   events: readonly TraceEvent[] = [];
   #fingerprint = 0;
+  #sought: { readonly start: Checkpoint; readonly player: TracePlayer; point: CrashPoint } | undefined;
   readonly #through: (backend: BlockDevice) => BlockDevice;
   readonly #maxSteps: number;
 
@@ -97,14 +115,37 @@ export class Session {
     return new TracePlayer(this.state, this.events, this.linear);
   }
 
-  countCrashPoints(): number {
+  /** All crash points, and how many images a cut at each can leave. The state is where it was afterwards. */
+  survey(): PointSurvey[] {
     const before = this.state.checkpoint();
     const player = this.player();
-    let count = 0;
-    while (player.next() !== undefined) count++;
+    const points: PointSurvey[] = [];
+    for (let point = player.next(); point !== undefined; point = player.next()) {
+      const here = this.state.checkpoint();
+      const pending = this.state.groupsOf(this.state.pendingSectors());
+      this.state.cut();
+      const images = new ImageCount();
+      images.multiply(this.state, pending);
+      points.push({ index: point.index, label: labelOf(this.scenario, point), images: images.product });
+      this.state.undo(here);
+    }
     this.state.undo(before);
     this.state.rewind(before);
-    return count;
+    return points;
+  }
+
+  /** Brings the state to a crash point: forwards from where it is, or from the start. */
+  seek(index: number): CrashPoint {
+    if (this.#sought === undefined || this.#sought.point.index > index) {
+      const start = this.#sought?.start ?? this.state.checkpoint();
+      this.state.undo(start);
+      this.state.rewind(start);
+      const player = this.player();
+      this.#sought = { start, player, point: nextOf(player) };
+    }
+    const sought = this.#sought;
+    while (sought.point.index < index) sought.point = nextOf(sought.player);
+    return sought.point;
   }
 
   /** Runs one recovery from the state as it is; does not go back. */
@@ -186,6 +227,12 @@ export class Session {
     }
     return { levels: taken, violation, thrown, logs, cuts, history };
   }
+}
+
+function nextOf(player: TracePlayer): CrashPoint {
+  const point = player.next();
+  invariant(point !== undefined, 'a crash point past the last one was asked for');
+  return point;
 }
 
 /** The event of a power cut. */

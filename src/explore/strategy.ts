@@ -27,10 +27,18 @@ export interface Strategy {
   readonly seed: number | undefined;
   /** Why a run to the end is not a complete one; undefined where it is. */
   readonly shortfall: string | undefined;
-  /** How many runs there are from a crash point; undefined: as many as its enumeration has. */
-  runsAt(crashPoint: number): number | undefined;
-  /** The choices of a state's runs. */
-  enumeration(): Enumeration;
+  /** What it visits from a crash point: the same, whatever was visited before. */
+  at(crashPoint: number): PointStrategy;
+}
+
+/** Which cases a strategy visits from one crash point. */
+export interface PointStrategy {
+  /** How many runs there are; undefined: as many as the enumeration has. */
+  readonly runs: number | undefined;
+  /** The same of a cut in a recovery. */
+  readonly runsInRecovery: number | undefined;
+  /** The choices of a state's runs. @param start where to begin: see `Rest` */
+  enumeration(start?: readonly number[]): Enumeration;
   /** Which of a recovery's cut points to go on from. */
   follow(snapshots: readonly Snapshot[]): readonly Snapshot[];
 }
@@ -46,23 +54,36 @@ export function strategyOf(options: StrategyOptions, crashPointCount: number): S
   const name = options.strategy ?? 'exhaustive';
   if (name === 'random') return randomStrategy(options.seed ?? 1, options.runs ?? 1000, crashPointCount);
   const bound = options.bound ?? 1;
-  const all = { name, seed: undefined, runsAt: () => undefined, follow: (snapshots: readonly Snapshot[]) => snapshots };
-  if (name === 'exhaustive') return { ...all, shortfall: undefined, enumeration: () => new DepthFirst() };
+  if (name === 'exhaustive') return treeStrategy(name, undefined, (start) => new DepthFirst(undefined, start));
   if (name === 'prefix') {
-    return { ...all, shortfall: 'prefix: only writes that persist in order', enumeration: () => new DepthFirst() };
+    return treeStrategy(name, 'prefix: only writes that persist in order', (start) => new DepthFirst(undefined, start));
   }
   if (name === 'prefix-torn') {
     const shortfall = 'prefix-torn: only writes that persist in order, the last one torn';
-    return { ...all, shortfall, enumeration: () => new DepthFirst() };
+    return treeStrategy(name, shortfall, (start) => new DepthFirst(undefined, start));
   }
   if (name === 'bounded') {
     assertInteger(bound, 'bound');
     const shortfall = `bounded: at most ${bound} deviations after each cut`;
-    return { ...all, shortfall, enumeration: () => new Bounded(bound) };
+    return treeStrategy(name, shortfall, (start) => new Bounded(bound, start));
   }
   throw new RangeError(
     `strategy: expected exhaustive, random, bounded, prefix or prefix-torn, got ${describeValue(name satisfies never)}`,
   );
+}
+
+function treeStrategy(
+  name: StrategyName,
+  shortfall: string | undefined,
+  enumeration: (start?: readonly number[]) => Enumeration,
+): Strategy {
+  const everywhere: PointStrategy = {
+    runs: undefined,
+    runsInRecovery: undefined,
+    enumeration,
+    follow: (snapshots) => snapshots,
+  };
+  return { name, seed: undefined, shortfall, at: () => everywhere };
 }
 
 /** Crash points that are drawn one by one. */
@@ -80,11 +101,25 @@ function randomStrategy(seed: number, runs: number, crashPointCount: number): St
     name: 'random',
     seed,
     shortfall: `random: a sample of ${runs} cuts`,
-    runsAt: (crashPoint) => runsAt[crashPoint] ?? 0,
+    at: (crashPoint) => drawn(new Sfc32(mixed(seed, crashPoint)), runsAt[crashPoint] ?? 0),
+  };
+}
+
+/** One seed for each crash point, so that what is drawn at one does not depend on the others. */
+function mixed(seed: number, crashPoint: number): number {
+  const prng = new Sfc32(seed);
+  const high = (prng.nextU32() ^ Math.imul(crashPoint + 1, 0x9e37_79b1)) & 0x1f_ffff;
+  return high * 0x1_0000_0000 + ((prng.nextU32() ^ crashPoint) >>> 0);
+}
+
+function drawn(prng: Sfc32, runs: number): PointStrategy {
+  return {
+    runs,
+    runsInRecovery: 1,
     enumeration: () => new RandomChoices(prng),
     follow: (snapshots) => {
-      const drawn = prng.below(snapshots.length + 1);
-      return snapshots.slice(drawn, drawn + 1);
+      const at = prng.below(snapshots.length + 1);
+      return snapshots.slice(at, at + 1);
     },
   };
 }

@@ -21,27 +21,47 @@ export interface Enumeration extends Choices {
   readonly sharedCount: number;
   /** Prepares the next run. False: there is none. */
   next(): boolean;
+  /** What is left, for somebody else to visit; empty where that can't be told. */
+  rest(): readonly Rest[];
+}
+
+/** A part of an enumeration that is still to be visited. */
+export interface Rest {
+  /** The first list of it: its last entry goes up from here, what stands before that is fixed. */
+  readonly start: readonly number[];
+  /** How much of the whole tree it is, if all answers to a question weigh the same. */
+  readonly share: number;
 }
 
 /**
  * Exhaustive enumeration: repeats the run before up to its last choice that has an alternative left, takes that, and 0
  * from there on. A question with one answer is no choice and is not recorded.
  *
- * With a bound, only lists with at most that many choices other than 0 are visited.
+ * With a bound, only lists with at most that many choices other than 0 are visited. With a start, only a part of the
+ * tree is: see {@link Rest}.
  */
 export class DepthFirst implements Enumeration {
-  readonly #values: number[] = [];
+  readonly #values: number[];
   readonly #options: number[] = [];
   readonly #labels: string[] = [];
   readonly #bound: number;
+  /** The first choice that is changed. */
+  readonly #floor: number;
   #position = 0;
-  #deviations = 0;
-  #sharedCount = -1;
+  #deviations: number;
+  #sharedCount: number;
 
-  /** @param bound the most choices other than 0 in a list; none by default */
-  constructor(bound: number = Number.POSITIVE_INFINITY) {
+  /**
+   * @param bound the most choices other than 0 in a list; none by default
+   * @param start of the part to be visited; by default everything is
+   */
+  constructor(bound: number = Number.POSITIVE_INFINITY, start: readonly number[] = []) {
     if (bound !== Number.POSITIVE_INFINITY) assertInteger(bound, 'bound');
     this.#bound = bound;
+    this.#values = [...start];
+    this.#floor = Math.max(0, start.length - 1);
+    this.#deviations = start.filter((value) => value !== 0).length;
+    this.#sharedCount = start.length - 1;
   }
 
   get sharedCount(): number {
@@ -51,26 +71,28 @@ export class DepthFirst implements Enumeration {
   choose(options: number, label: string): number {
     if (options <= 1) return 0;
     const at = this.#position++;
-    if (at === this.#values.length) {
-      this.#values.push(0);
+    if (at === this.#values.length) this.#values.push(0);
+    const value = this.#values[at]!;
+    if (at === this.#options.length && value < options) {
       this.#options.push(options);
       this.#labels.push(label);
-      return 0;
+      return value;
     }
     if (this.#options[at] !== options || this.#labels[at] !== label) {
-      const before = `${this.#options[at]} options for "${this.#labels[at]}"`;
+      const before = `${this.#options[at] ?? `over ${value}`} options for "${this.#labels[at] ?? label}"`;
       throw new NondeterminismError(at, `expected ${before}, got ${options} for "${label}"`);
     }
-    return this.#values[at]!;
+    return value;
   }
 
   /** @throws NondeterminismError where the run asked for fewer choices than it repeats */
   next(): boolean {
     if (this.#position < this.#values.length) {
-      throw new NondeterminismError(this.#position, `expected a choice of "${this.#labels[this.#position]}", got none`);
+      const label = this.#labels[this.#position];
+      throw new NondeterminismError(this.#position, `expected a choice of "${label ?? 'the start'}", got none`);
     }
     this.#position = 0;
-    for (let at = this.#values.length - 1; at >= 0; at--) {
+    for (let at = this.#values.length - 1; at >= this.#floor; at--) {
       const value = this.#values[at]!;
       const deviations = value === 0 ? this.#deviations + 1 : this.#deviations;
       if (value + 1 < this.#options[at]! && deviations <= this.#bound) {
@@ -85,6 +107,28 @@ export class DepthFirst implements Enumeration {
     return false;
   }
 
+  /** What would be visited from here on, in order. To be asked when a run has ended, instead of {@link next}. */
+  rest(): Rest[] {
+    const found: Rest[] = [];
+    let deviations = this.#deviations;
+    for (let at = this.#values.length - 1; at >= this.#floor; at--) {
+      const value = this.#values[at]!;
+      const left = this.#options[at]! - 1 - value;
+      if (left > 0 && (value === 0 ? deviations + 1 : deviations) <= this.#bound) {
+        found.push({ start: [...this.#values.slice(0, at), value + 1], share: left * this.#shareAt(at) });
+      }
+      if (value !== 0) deviations--;
+    }
+    return found;
+  }
+
+  /** The share of the tree that one answer to choice `at` is. */
+  #shareAt(at: number): number {
+    let share = 1;
+    for (let i = 0; i <= at; i++) share /= this.#options[i]!;
+    return share;
+  }
+
   #drop(): void {
     this.#values.pop();
     this.#options.pop();
@@ -94,9 +138,9 @@ export class DepthFirst implements Enumeration {
 
 /** Depth-first over the lists with at most `bound` choices other than 0: few faults at a time, all combinations. */
 export class Bounded extends DepthFirst {
-  constructor(bound: number) {
+  constructor(bound: number, start: readonly number[] = []) {
     assertInteger(bound, 'bound');
-    super(bound);
+    super(bound, start);
   }
 }
 
@@ -116,6 +160,10 @@ export class RandomChoices implements Enumeration {
 
   next(): boolean {
     return true;
+  }
+
+  rest(): readonly Rest[] {
+    return [];
   }
 }
 

@@ -7,6 +7,7 @@ export {
   NondeterminismError,
   RandomChoices,
   RecordedChoices,
+  type Rest,
 } from './choices.ts';
 export { type Checkpoint, DiskState, type Resolution, type StateDelta } from './disk-state.ts';
 export { ImageCount } from './image-count.ts';

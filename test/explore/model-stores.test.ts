@@ -324,11 +324,10 @@ describe('what is wrong with a scenario is said', () => {
   it('nondeterminism that only the choices show', () => {
     let calls = 0;
     const log = tinyLog({ frameSectors: 8, valueBytes: 4064, putCount: 1 });
-    // From the 40th run on it asks for nothing; 0 is allowed before the acknowledgement.
+    // Once, in a run that is not run twice, it asks for nothing; 0 is allowed before the acknowledgement.
     const drifting: Scenario<number, number> = {
       ...log,
-      recover: (device, run) =>
-        ++calls < 40 || (calls & (calls - 1)) === 0 ? (log.recover(device, run) as number) : 0,
+      recover: (device, run) => (++calls === 45 ? 0 : (log.recover(device, run) as number)),
     };
     const result = explore(drifting, { depth: 1 });
     expect(result.nondeterminism?.message).toMatch(/choice 0 .*got none/);

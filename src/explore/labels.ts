@@ -1,0 +1,26 @@
+import type { KeptSector } from './result.ts';
+import { describeOp, type Scenario } from './scenario.ts';
+import type { StepLog } from './steps.ts';
+import type { CrashPoint } from './trace.ts';
+
+/** Where a crash point is, with what was in flight. */
+export function labelOf(scenario: Scenario, point: CrashPoint): string {
+  const { inFlight, last } = point.history;
+  if (inFlight.length > 0) {
+    return `${point.where}, ${inFlight.map((op) => describeOp(scenario, op)).join(' and ')} in flight`;
+  }
+  if (last?.kind === 'acknowledge') return `${point.where}, after ${describeOp(scenario, last.op)}`;
+  if (last?.kind === 'fail') return `${point.where}, after ${describeOp(scenario, last.op)} failed`;
+  return point.where;
+}
+
+/** What the recoveries found the open sectors to be. */
+export function keptSectors(logs: readonly StepLog[]): KeptSector[] {
+  return logs.flatMap((log, level) =>
+    log.steps.flatMap((step) => {
+      if (step.kind !== 'keep') return [];
+      const { sector, kind, index, versionCount } = step.resolution;
+      return [{ level, sector, kind, version: index, versionCount }];
+    }),
+  );
+}

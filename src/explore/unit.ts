@@ -1,0 +1,272 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { Choices } from '../core/index.ts';
+import { type Enumeration, ImageCount, NondeterminismError, type Rest } from '../faults/index.ts';
+import type { Attempt, Snapshot } from './attempt.ts';
+import type { History } from './history.ts';
+import { CUT, type Session, type Work } from './session.ts';
+import { shrink } from './shrink.ts';
+import { firstDifference, StepLog } from './steps.ts';
+import type { PointStrategy, Strategy } from './strategy.ts';
+import type { Level } from './token.ts';
+import type { CrashPoint } from './trace.ts';
+
+/** A part of an exploration: the recoveries from one crash point whose choices start at `start` (see `Rest`). */
+export interface UnitStart {
+  readonly point: number;
+  readonly start: readonly number[];
+  /** How much of its crash point's tree it is. */
+  readonly share: number;
+}
+
+/**
+ * What came out of a unit. Plain data: a unit may be run by another thread, on another machine, or on another day. It
+ * depends on nothing but the scenario, the options, and its start.
+ */
+export interface Unit extends UnitStart {
+  /** Recoveries run, those after cuts in recovery among them. */
+  readonly recoveries: number;
+  readonly rechecks: number;
+  /** Recoveries that violated. */
+  readonly violating: number;
+  /** By number of cuts, from two on: images of the states from which recoveries were run. */
+  readonly imagesDeeper: readonly bigint[];
+  /** Failing cases, made small; none twice. */
+  readonly cases: readonly (readonly Level[])[];
+  readonly nondeterminism: { readonly step: number; readonly message: string } | undefined;
+  /** Where it goes on: units have about the same size, so that they can be shared out. */
+  readonly rest: readonly Rest[];
+  /** One of the limits ended it early. */
+  readonly stoppedBy: 'violations' | 'recoveries' | 'time' | undefined;
+}
+
+/** What ends a unit before its end. */
+export interface UnitLimits {
+  readonly violations: number;
+  readonly recoveries: number;
+  isTimeUp(): boolean;
+}
+
+export interface UnitOptions {
+  readonly depth: number;
+  /** Recoveries to spend on making each violation small. */
+  readonly shrinkRuns: number;
+  /** Called now and then, with the recoveries and violations of this unit so far. */
+  readonly onProgress?: ((point: number, recoveries: number, violating: number) => void) | undefined;
+}
+
+/** A unit ends with the first run after so many recoveries: enough that handing it out costs nothing. */
+const UNIT_RECOVERIES = 128;
+/** How often progress is reported, in recoveries. */
+const PROGRESS_EVERY = 64;
+
+/** Repeats a list exactly: another question than before is nondeterminism. */
+class RepeatedChoices implements Choices {
+  readonly #values: readonly number[];
+  #position = 0;
+
+  constructor(values: readonly number[]) {
+    this.#values = values;
+  }
+
+  choose(options: number, label: string): number {
+    if (options <= 1) return 0;
+    const at = this.#position++;
+    const value = this.#values[at];
+    if (value !== undefined && value < options) return value;
+    throw new NondeterminismError(at, `got ${options} options for "${label}", which the first run was not asked`);
+  }
+}
+
+/** Runs one unit. */
+export function* runUnit(
+  session: Session,
+  strategy: Strategy,
+  start: UnitStart,
+  options: UnitOptions,
+  limits: UnitLimits,
+): Work<Unit> {
+  return yield* new UnitRun(session, strategy, start, options, limits).run();
+}
+
+class UnitRun {
+  readonly #session: Session;
+  readonly #strategy: PointStrategy;
+  readonly #start: UnitStart;
+  readonly #options: UnitOptions;
+  readonly #limits: UnitLimits;
+  readonly #point: CrashPoint;
+  readonly #imagesDeeper: bigint[];
+  readonly #failures: Level[][] = [];
+  /** The cuts and choices that led to where the run is. */
+  readonly #path: { choices: readonly number[]; cut: number }[] = [];
+  #rest: readonly Rest[] = [];
+  #recoveries = 0;
+  #rechecks = 0;
+  #violating = 0;
+  #nondeterminism: { step: number; message: string } | undefined;
+  #stoppedBy: Unit['stoppedBy'];
+
+  constructor(session: Session, strategy: Strategy, start: UnitStart, options: UnitOptions, limits: UnitLimits) {
+    this.#session = session;
+    this.#strategy = strategy.at(start.point);
+    this.#start = start;
+    this.#options = options;
+    this.#limits = limits;
+    this.#point = session.seek(start.point);
+    this.#imagesDeeper = new Array<bigint>(options.depth - 1).fill(0n);
+  }
+
+  *run(): Work<Unit> {
+    const { state } = this.#session;
+    const pending = state.groupsOf(state.pendingSectors());
+    const before = state.checkpoint();
+    state.cut();
+    const images = new ImageCount();
+    images.multiply(state, pending);
+    const enumeration = this.#strategy.enumeration(this.#start.start);
+    yield* this.#exploreState(this.#point.history.with(CUT), images, enumeration, this.#strategy.runs);
+    state.undo(before);
+    state.rewind(before);
+    const cases = yield* this.#smallCases();
+    const { point, start, share } = this.#start;
+    return {
+      point,
+      start,
+      share,
+      recoveries: this.#recoveries,
+      rechecks: this.#rechecks,
+      violating: this.#violating,
+      imagesDeeper: this.#imagesDeeper,
+      cases,
+      nondeterminism: this.#nondeterminism,
+      rest: this.#rest,
+      stoppedBy: this.#stoppedBy,
+    };
+  }
+
+  get #hasEnded(): boolean {
+    return this.#stoppedBy !== undefined || this.#nondeterminism !== undefined;
+  }
+
+  /** Runs the recovery on every image of the state, which a cut has just left. */
+  *#exploreState(history: History, images: ImageCount, enumeration: Enumeration, runs: number | undefined): Work<void> {
+    const { state } = this.#session;
+    const level: { choices: readonly number[]; cut: number } = { choices: [], cut: -1 };
+    this.#path.push(level);
+    const isTop = this.#path.length === 1;
+    const captures = this.#path.length < this.#options.depth;
+    for (let run = 0; run !== runs && this.#mayGoOn(); run++) {
+      const before = state.checkpoint();
+      const log = this.#isSample() ? new StepLog() : undefined;
+      const { sharedCount } = enumeration;
+      const attempt = yield* this.#session.attempt({ history, choices: enumeration, captures, sharedCount, log });
+      state.undo(before);
+      this.#account(attempt, level);
+      if (log !== undefined && !this.#hasEnded) yield* this.#recheck(history, attempt, log);
+      state.undo(before);
+      for (const snapshot of this.#strategy.follow(attempt.snapshots)) {
+        if (this.#hasEnded) break;
+        level.choices = attempt.choices.slice(0, snapshot.choiceCount);
+        level.cut = snapshot.ordinal;
+        yield* this.#exploreSnapshot(snapshot, images);
+      }
+      state.rewind(before);
+      if (this.#hasEnded) break;
+      if (isTop && runs === undefined && this.#recoveries >= UNIT_RECOVERIES) {
+        this.#rest = enumeration.rest();
+        break;
+      }
+      if (!this.#next(enumeration)) break;
+    }
+    this.#path.pop();
+  }
+
+  /** The power failed again, in a recovery. */
+  *#exploreSnapshot(snapshot: Snapshot, images: ImageCount): Work<void> {
+    const { state } = this.#session;
+    const before = state.checkpoint();
+    const groups = state.groupsOf(state.sectorsOf(snapshot.delta));
+    const imagesHere = images.clone();
+    imagesHere.divide(state, groups);
+    state.apply(snapshot.delta);
+    state.cut();
+    imagesHere.multiply(state, groups);
+    this.#imagesDeeper[this.#path.length - 1]! += imagesHere.product;
+    const { runsInRecovery } = this.#strategy;
+    const enumeration = this.#strategy.enumeration();
+    yield* this.#exploreState(snapshot.history.with(CUT), imagesHere, enumeration, runsInRecovery);
+    state.undo(before);
+  }
+
+  #next(enumeration: Enumeration): boolean {
+    try {
+      return enumeration.next();
+    } catch (error) {
+      if (!(error instanceof NondeterminismError)) throw error;
+      this.#differs(error.step, error.message);
+      return false;
+    }
+  }
+
+  /** The first run of every unit, and at a crash point's start every 2^k-th, are run twice. */
+  #isSample(): boolean {
+    const count = this.#recoveries + 1;
+    return count === 1 || (this.#start.start.length === 0 && (count & (count - 1)) === 0);
+  }
+
+  #account(attempt: Attempt, level: { choices: readonly number[]; cut: number }): void {
+    this.#recoveries++;
+    if (this.#recoveries % PROGRESS_EVERY === 0) this.#report();
+    if (attempt.nondeterminism !== undefined) {
+      this.#differs(attempt.nondeterminism.step, attempt.nondeterminism.message);
+    } else if (attempt.violation !== undefined) {
+      level.choices = attempt.choices;
+      level.cut = -1;
+      this.#violating++;
+      this.#failures.push(this.#path.map(({ choices, cut }) => ({ choices, cut })));
+      if (this.#violating >= this.#limits.violations) this.#stoppedBy = 'violations';
+    }
+  }
+
+  /** Runs the same case again, and compares. */
+  *#recheck(history: History, first: Attempt, log: StepLog): Work<void> {
+    this.#rechecks++;
+    const again = new StepLog();
+    const choices = new RepeatedChoices(first.choices);
+    const second = yield* this.#session.attempt({ history, choices, captures: false, log: again });
+    const difference = firstDifference(log.steps, again.steps);
+    if (difference !== undefined) {
+      const { step, first: was, second: is } = difference;
+      this.#differs(step, `step ${step} of the recovery was "${was}", then "${is}"`);
+    } else if (second.nondeterminism !== undefined) {
+      this.#differs(second.nondeterminism.step, second.nondeterminism.message);
+    } else if (!isDeepStrictEqual(first.choices, second.choices) || first.violation !== second.violation) {
+      this.#differs(log.steps.length, `it ended with "${first.violation}", then with "${second.violation}"`);
+    }
+  }
+
+  #differs(step: number, message: string): void {
+    this.#nondeterminism ??= { step, message };
+  }
+
+  #mayGoOn(): boolean {
+    if (this.#recoveries >= this.#limits.recoveries) this.#stoppedBy ??= 'recoveries';
+    else if (this.#limits.isTimeUp()) this.#stoppedBy ??= 'time';
+    return !this.#hasEnded;
+  }
+
+  /** The failing cases, each made small, none twice. */
+  *#smallCases(): Work<(readonly Level[])[]> {
+    const cases: (readonly Level[])[] = [];
+    if (this.#nondeterminism !== undefined) return cases;
+    for (const levels of this.#failures) {
+      const small = yield* shrink(this.#session, this.#point, levels, this.#options.shrinkRuns);
+      if (!cases.some((known) => isDeepStrictEqual(known, small))) cases.push(small);
+    }
+    return cases;
+  }
+
+  #report(): void {
+    this.#options.onProgress?.(this.#start.point, this.#recoveries, this.#violating);
+  }
+}
