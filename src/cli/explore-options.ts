@@ -2,7 +2,8 @@ import { Command, Option } from 'commander';
 import { profiles } from '../faults/index.ts';
 import { brokenRules, serviceBreaks, services, workloads } from '../testing/index.ts';
 import type { CommandContext } from './command.ts';
-import { type ExploreFlags, runExplore } from './explore-command.ts';
+import { runExplore } from './explore-command.ts';
+import { type ExploreFlags, parseShard } from './explore-flags.ts';
 import { parseCount, parseSize, parseTimeMs } from './units.ts';
 
 const EXPLORE_HELP = `
@@ -38,6 +39,7 @@ Examples:
   powercut explore large-value --size 64K --through direct
   powercut explore boot-control --break epoch       watch it fail
   powercut explore ./scenario.ts --depth 1 --json   one of your own
+  powercut explore large-value --through direct --workers 2 --resume large.jsonl --time 30s
 `;
 
 /** `powercut explore`. */
@@ -69,6 +71,10 @@ export function exploreCommand({ output, exit }: CommandContext): Command {
     .option('--max-violations <n>', 'stop after so many recoveries that violate; default 5', parseCount(1))
     .option('--size <size>', 'of the value of large-value: 64K, 1M', parseSize)
     .option('--break <rule>', 'take a rule away from the store')
+    .option('--workers <n>', 'threads; the result is the same whatever their number', parseCount(1, 256), 1)
+    .option('--shard <i/n>', "only this machine's part of the crash points, to be merged later", parseShard)
+    .option('--out <file>', 'write each part of the result there as it is done, for merge or --resume')
+    .option('--resume <file>', 'leave out what that file has, and go on in it; starts it where there is none')
     .option('--require-complete', 'exit with 3 unless the exploration was complete')
     .option('--all', 'show every crash point in the table')
     .option('--json', 'one object on standard output')

@@ -5,6 +5,7 @@ import type { MakeCommand } from './command.ts';
 import { ctlCommand } from './ctl-command.ts';
 import { EXIT_MISUSE } from './exit-codes.ts';
 import { exploreCommand } from './explore-options.ts';
+import { mergeCommand } from './merge-command.ts';
 import type { Output } from './output.ts';
 import { policyCommand } from './policy-command.ts';
 import { replayCommand } from './replay-command.ts';
@@ -17,6 +18,7 @@ import { statefsdCommand } from './statefsd-command.ts';
 const COMMANDS: readonly MakeCommand[] = [
   exploreCommand,
   replayCommand,
+  mergeCommand,
   bugsCommand,
   selfTestCommand,
   policyCommand,

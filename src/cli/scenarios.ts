@@ -16,7 +16,7 @@ import {
 } from '../testing/index.ts';
 
 /** What a scenario is made from, beside its name; kept in tokens. */
-interface ScenarioSettings {
+export interface ScenarioSettings {
   readonly commit: CommitMode;
   readonly sizeBytes: number | undefined;
   /** Name of a rule to take away from the store. */

@@ -164,7 +164,10 @@ export class Exploration {
     const totals = yield* this.#total();
     const violations: Violation[] = [];
     if (totals.nondeterminism === undefined) {
-      for (const { point, levels } of totals.cases) violations.push(yield* this.#describe(point, levels));
+      for (const { point, levels } of totals.cases) {
+        const violation = yield* this.#describe(point, levels);
+        if (violations.every(({ token }) => token !== violation.token)) violations.push(violation);
+      }
     }
     const incompleteReason = totals.stopped ?? this.#strategy.shortfall ?? this.#whatIsMissing();
     const complete = incompleteReason === undefined;
