@@ -39,3 +39,11 @@ export {
   type SelfTestResult,
   type SelfTestVariant,
 } from './selftest/index.ts';
+export {
+  type FuzzArena,
+  type FuzzTarget,
+  fuzzVirtio,
+  type VirtioFuzzFailure,
+  type VirtioFuzzOptions,
+  type VirtioFuzzReport,
+} from './virtio-fuzz/index.ts';

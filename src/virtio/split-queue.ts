@@ -263,7 +263,7 @@ export class SplitQueue implements DeviceQueue {
 /** Why no table of descriptors is there (virtio 2.7.5.3, 2.8.7), or undefined. */
 export function whyNoIndirectTable(memory: GuestMemory, address: number, lengthBytes: number): string | undefined {
   if (lengthBytes === 0 || lengthBytes % DESC_BYTES !== 0) {
-    return `an indirect table of ${lengthBytes} bytes: expected whole descriptors of ${DESC_BYTES}`;
+    return 'an indirect table that is not whole descriptors of 16 bytes, at least one';
   }
   return memory.contains(address, lengthBytes) ? undefined : 'an indirect table outside guest memory';
 }
