@@ -5,6 +5,7 @@ import type { MakeCommand } from './command.ts';
 import { ctlCommand } from './ctl-command.ts';
 import { EXIT_MISUSE } from './exit-codes.ts';
 import { exploreCommand } from './explore-options.ts';
+import { fuzzCommand } from './fuzz-command.ts';
 import { mergeCommand } from './merge-command.ts';
 import type { Output } from './output.ts';
 import { policyCommand } from './policy-command.ts';
@@ -18,6 +19,7 @@ import { statefsdCommand } from './statefsd-command.ts';
 const COMMANDS: readonly MakeCommand[] = [
   exploreCommand,
   replayCommand,
+  fuzzCommand,
   mergeCommand,
   bugsCommand,
   selfTestCommand,

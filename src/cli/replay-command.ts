@@ -1,7 +1,8 @@
 import { Command } from 'commander';
 import { describeValue } from '../core/index.ts';
-import { decodeToken, renderStory, replayAsync, type Story } from '../explore/index.ts';
+import { decodeToken, renderStory, replayAsync, type Scenario, type Story } from '../explore/index.ts';
 import { assertCommit } from '../statefs/index.ts';
+import { brokenRules, FUZZ_SCENARIO, fuzzCaseOf, fuzzScenario } from '../testing/index.ts';
 import type { CommandContext } from './command.ts';
 import { EXIT_CLEAN, EXIT_VIOLATION } from './exit-codes.ts';
 import { type Output, paint } from './output.ts';
@@ -35,13 +36,17 @@ export function replayCommand({ output, exit }: CommandContext): Command {
 /** Runs `powercut replay`. @returns the exit code: 1 where the case still violates */
 export async function runReplay(token: string, flags: ReplayFlags, output: Output): Promise<number> {
   const { scenario: name, settings } = decodeToken(token);
-  const { commit = 'checksummed', through = 'direct', size, file } = settings;
-  const source = flags.scenario ?? (file === undefined ? nameOfToken(name) : fileOfToken(file, name));
-  const scenario = await loadScenario(source, {
-    commit: commitOf(commit),
-    sizeBytes: size === undefined ? undefined : Number(size),
-    broken: settings['break'],
-  });
+  const { commit = 'checksummed', through = 'direct', size, file, fuzz } = settings;
+  const isFuzz = name === FUZZ_SCENARIO && fuzz !== undefined && flags.scenario === undefined;
+  const sourceOf = () => flags.scenario ?? (file === undefined ? nameOfToken(name) : fileOfToken(file, name));
+  const source = isFuzz ? name : sourceOf();
+  const scenario = isFuzz
+    ? fuzzScenarioOf(fuzz, settings['break'])
+    : await loadScenario(source, {
+        commit: commitOf(commit),
+        sizeBytes: size === undefined ? undefined : Number(size),
+        broken: settings['break'],
+      });
   const options = { ...stackOf(throughOf(through)), settings };
   const story = await replayAsync(scenario, token, options).catch((error: unknown) => {
     throw scenarioFailure(source, error);
@@ -59,6 +64,20 @@ export async function runReplay(token: string, flags: ReplayFlags, output: Outpu
 function nameOfToken(name: string): string {
   if (isShipped(name)) return name;
   throw misuse(`token: no scenario ${describeValue(name)} ships with powercut: name its file with --scenario`);
+}
+
+/** The scenario of a token of {@link fuzzScenario}, which holds all of it. */
+function fuzzScenarioOf(text: string, broken: string | undefined): Scenario {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch {
+    throw misuse('token: its fuzz case is no JSON');
+  }
+  if (broken === undefined) return fuzzScenario(fuzzCaseOf(parsed)) as Scenario;
+  const rules = Object.hasOwn(brokenRules, broken) ? brokenRules[broken]?.rules : undefined;
+  if (rules === undefined) throw misuse('token: it names a rule that there is not');
+  return fuzzScenario(fuzzCaseOf(parsed), { rules }) as Scenario;
 }
 
 /** A token is text that people paste: it may name a script at or below the folder they stand in, and no other. */

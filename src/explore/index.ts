@@ -1,6 +1,11 @@
 export { type ExploreOptions, explore, exploreAsync, type Progress } from './explore.ts';
 export { History, type HistoryEvent } from './history.ts';
-export { type KeyValueContent, type KeyValueOp, KeyValueOracle } from './key-value-oracle.ts';
+export {
+  type KeyValueContent,
+  type KeyValueOp,
+  KeyValueOracle,
+  type KeyValueOracleOptions,
+} from './key-value-oracle.ts';
 export type { Shard } from './ledger.ts';
 export { renderStory } from './render.ts';
 export { replay, replayAsync, type Story, type StoryLevel } from './replay.ts';

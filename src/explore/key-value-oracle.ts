@@ -14,6 +14,12 @@ export type KeyValueContent = ReadonlyMap<string, Uint8Array>;
 /** More operations than this, each of which may or may not have happened, are too many to tell apart. */
 const MAX_CANDIDATES = 1024;
 
+/** What a store promises of operations in flight. */
+export interface KeyValueOracleOptions {
+  /** Operations in flight survive a cut in the order in which they began: a later one only with all before it. */
+  readonly inOrder?: boolean;
+}
+
 /**
  * What a key-value store may hold, given what happened:
  * - acknowledged puts and deletes are there, byte for byte;
@@ -26,11 +32,11 @@ const MAX_CANDIDATES = 1024;
 export class KeyValueOracle {
   /** What a history that ends in a cut comes to; many recoveries share it. */
   readonly #known = new WeakMap<object, Candidates>();
-  readonly #initial: KeyValueContent;
+  readonly #start: Candidates;
 
   /** @param initial what the formatted store holds; nothing by default */
-  constructor(initial: KeyValueContent = new Map()) {
-    this.#initial = initial;
+  constructor(initial: KeyValueContent = new Map(), options: KeyValueOracleOptions = {}) {
+    this.#start = new Candidates([initial], [], options.inOrder ?? false);
   }
 
   /** @throws Error naming the key, what was expected and what was found, where the content is not allowed */
@@ -55,7 +61,7 @@ export class KeyValueOracle {
       if (known !== undefined) break;
       rest.push(at);
     }
-    let candidates = known ?? new Candidates([this.#initial], []);
+    let candidates = known ?? this.#start;
     for (const step of rest.reverse()) {
       candidates = candidates.after(step.last!);
       if (step.last!.kind === 'cut') this.#known.set(step, candidates);
@@ -69,13 +75,17 @@ class Candidates {
   readonly #contents: readonly KeyValueContent[];
   readonly #inFlight: readonly KeyValueOp[];
 
-  constructor(contents: readonly KeyValueContent[], inFlight: readonly KeyValueOp[]) {
+  readonly #inOrder: boolean;
+
+  constructor(contents: readonly KeyValueContent[], inFlight: readonly KeyValueOp[], inOrder: boolean) {
     this.#contents = contents;
     this.#inFlight = inFlight;
+    this.#inOrder = inOrder;
   }
 
   /** With and without each operation in flight. */
   possible(): readonly KeyValueContent[] {
+    if (this.#inOrder) return distinct(this.#contents.flatMap((content) => this.#stagesOf(content)));
     let contents = this.#contents;
     for (const op of this.#inFlight) {
       contents = distinct([...contents, ...contents.map((content) => applied(content, op))]);
@@ -91,19 +101,30 @@ class Candidates {
   after(event: HistoryEvent<KeyValueOp, KeyValueContent>): Candidates {
     switch (event.kind) {
       case 'begin':
-        return new Candidates(this.#contents, [...this.#inFlight, event.op]);
+        return this.#with(this.#contents, [...this.#inFlight, event.op]);
       case 'acknowledge':
-        return new Candidates(
+        return this.#with(
           this.#contents.map((content) => applied(content, event.op)),
           this.#without(event.op),
         );
       case 'fail':
-        return new Candidates(this.#contents, this.#without(event.op));
+        return this.#with(this.#contents, this.#without(event.op));
       case 'cut':
-        return new Candidates(this.possible(), []);
+        return this.#with(this.possible(), []);
       case 'observe':
         return this.#pinned(event.observation);
     }
+  }
+
+  /** The content after none, one, two, ... of the operations in flight. */
+  #stagesOf(content: KeyValueContent): KeyValueContent[] {
+    const stages = [content];
+    for (const op of this.#inFlight) stages.push(applied(stages.at(-1) as KeyValueContent, op));
+    return stages;
+  }
+
+  #with(contents: readonly KeyValueContent[], inFlight: readonly KeyValueOp[]): Candidates {
+    return new Candidates(contents, inFlight, this.#inOrder);
   }
 
   #without(op: KeyValueOp): KeyValueOp[] {
@@ -113,8 +134,10 @@ class Candidates {
   /** What is in flight stays so, shown or not: only its acknowledgement says that it is durable. */
   #pinned(observed: KeyValueContent): Candidates {
     const agrees = (content: KeyValueContent) =>
-      new Candidates([content], this.#inFlight).possible().some((possible) => equalContent(possible, observed));
-    return new Candidates(this.#contents.filter(agrees), this.#inFlight);
+      this.#with([content], this.#inFlight)
+        .possible()
+        .some((possible) => equalContent(possible, observed));
+    return this.#with(this.#contents.filter(agrees), this.#inFlight);
   }
 }
 

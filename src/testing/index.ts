@@ -12,6 +12,20 @@ export {
 export type { ConformanceCase, DeviceConformanceOptions } from './device-case-types.ts';
 export { deviceConformance } from './device-conformance.ts';
 export {
+  FUZZ_SCENARIO,
+  type FuzzCase,
+  Fuzzer,
+  type FuzzerOptions,
+  type FuzzFailure,
+  type FuzzOutcome,
+  type FuzzScenarioOptions,
+  type FuzzSearch,
+  type FuzzSpace,
+  type FuzzStep,
+  fuzzCaseOf,
+  fuzzScenario,
+} from './fuzz/index.ts';
+export {
   type BrokenRule,
   bootControl,
   brokenRules,

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -71,6 +72,26 @@ describe('KeyValueOracle', () => {
     expect(judge(content({}), ...events)).toBe('allowed');
     expect(judge(content({ a: [1, 1] }), ...events)).toMatch(/expected nothing/);
     expect(judge(content({ a: [1, 1] }), { kind: 'begin', op: a1 }, cut, cut)).toBe('allowed');
+  });
+  it('in order: a later operation in flight survives only with all before it', () => {
+    const events: Event[] = [put('a', 1), put('b', 2), put('c', 3)].map((op) => ({ kind: 'begin', op }));
+    const survives = (found: KeyValueContent, inOrder: boolean) => {
+      const allowed = new KeyValueOracle(new Map(), { inOrder }).allowed(historyOf(...events, cut));
+      return allowed.some((content) => isDeepStrictEqual(content, found));
+    };
+    for (const found of [{}, { a: [1] }, { a: [1], b: [2] }, { a: [1], b: [2], c: [3] }]) {
+      expect(survives(content(found), true)).toBe(true);
+    }
+    for (const found of [{ b: [2] }, { a: [1], c: [3] }, { b: [2], c: [3] }]) {
+      expect(survives(content(found), true)).toBe(false);
+      expect(survives(content(found), false)).toBe(true);
+    }
+  });
+  it('in order: many operations in flight are no more than as many contents', () => {
+    const events: Event[] = Array.from({ length: 40 }, (_, i) => ({ kind: 'begin', op: put(`k${i}`, i) }));
+    const history = historyOf(...events, cut, { kind: 'observe', observation: content({ k0: [0] }) });
+    expect(new KeyValueOracle(new Map(), { inOrder: true }).allowed(history)).toEqual([content({ k0: [0] })]);
+    expect(() => new KeyValueOracle().allowed(history)).toThrow(/fewer operations in flight/);
   });
   it('remembers what it made of a history, and is not confused by another', () => {
     const op = fc.record({

@@ -1,0 +1,98 @@
+import { CodedError, describeValue } from '../../core/index.ts';
+import { type ProfileName, profiles } from '../../faults/index.ts';
+import { type CommitMode, MAX_PAYLOAD_BYTES } from '../../statefs/index.ts';
+
+/** One step of a random workload. Values are made from `seed`: no two seeds give the same bytes. */
+export type FuzzStep =
+  /** Durable on return. */
+  | {
+      readonly do: 'put';
+      readonly key: string;
+      readonly bytes: number;
+      readonly seed: number;
+      readonly commit: CommitMode;
+    }
+  /** Durable with the next sync, or the next durable operation. */
+  | { readonly do: 'put-lazily'; readonly key: string; readonly bytes: number; readonly seed: number }
+  | { readonly do: 'delete'; readonly key: string; readonly commit: CommitMode }
+  /** `reopen`: the store is closed and opened. `kill`: its process dies, the power stays on, and it is opened. */
+  | { readonly do: 'sync' | 'reopen' | 'kill' };
+
+/** Which crashes of a workload to look at. */
+export type FuzzSearch =
+  | { readonly strategy: 'exhaustive'; readonly depth: number }
+  | { readonly strategy: 'random'; readonly depth: number; readonly seed: number; readonly runs: number };
+
+/** A random scenario, whole: the same case gives the same result on every machine. */
+export interface FuzzCase {
+  readonly profile: ProfileName;
+  readonly through: 'virtio' | 'direct';
+  /** Size of the disk. */
+  readonly diskBytes: number;
+  readonly search: FuzzSearch;
+  readonly steps: readonly FuzzStep[];
+}
+
+/** Bounds of what is read from a file or a token. */
+const MAX_STEPS = 10_000;
+const MAX_DISK_BYTES = 64 * 1024 * 1024;
+const MAX_RUNS = 1_000_000;
+
+/**
+ * A case from parsed JSON.
+ * @throws CodedError EINVAL naming what is wrong
+ */
+export function fuzzCaseOf(value: unknown): FuzzCase {
+  const { profile, through, diskBytes, search, steps } = recordOf(value, 'case');
+  if (!Array.isArray(steps)) throw wrong('steps', 'a list', steps);
+  if (steps.length > MAX_STEPS) throw wrong('steps', `at most ${MAX_STEPS}`, steps.length);
+  return {
+    profile: oneOf('profile', profile, Object.keys(profiles) as ProfileName[]),
+    through: oneOf('through', through, ['virtio', 'direct']),
+    diskBytes: count('diskBytes', diskBytes, 4096, MAX_DISK_BYTES),
+    search: searchOf(search),
+    steps: steps.map((step: unknown, at) => stepOf(step, `steps[${at}]`)),
+  };
+}
+
+function searchOf(value: unknown): FuzzSearch {
+  const search = recordOf(value, 'search');
+  const depth = count('search.depth', search['depth'], 1, 4);
+  const strategy = oneOf('search.strategy', search['strategy'], ['exhaustive', 'random']);
+  if (strategy === 'exhaustive') return { strategy, depth };
+  const seed = count('search.seed', search['seed'], 0, Number.MAX_SAFE_INTEGER);
+  return { strategy, depth, seed, runs: count('search.runs', search['runs'], 1, MAX_RUNS) };
+}
+
+function stepOf(value: unknown, label: string): FuzzStep {
+  const step = recordOf(value, label);
+  const kind = oneOf(`${label}.do`, step['do'], ['put', 'put-lazily', 'delete', 'sync', 'reopen', 'kill']);
+  if (kind === 'sync' || kind === 'reopen' || kind === 'kill') return { do: kind };
+  const { key } = step;
+  if (typeof key !== 'string') throw wrong(`${label}.key`, 'a string', key);
+  const commitOf = () => oneOf(`${label}.commit`, step['commit'], ['ordered', 'checksummed']);
+  if (kind === 'delete') return { do: kind, key, commit: commitOf() };
+  const bytes = count(`${label}.bytes`, step['bytes'], 0, MAX_PAYLOAD_BYTES);
+  const seed = count(`${label}.seed`, step['seed'], 0, Number.MAX_SAFE_INTEGER);
+  return kind === 'put' ? { do: kind, key, bytes, seed, commit: commitOf() } : { do: kind, key, bytes, seed };
+}
+
+function recordOf(value: unknown, label: string): Readonly<Record<string, unknown>> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw wrong(label, 'an object', value);
+}
+
+function oneOf<T extends string>(label: string, value: unknown, allowed: readonly T[]): T {
+  if (allowed.includes(value as T)) return value as T;
+  throw wrong(label, allowed.join(' or '), value);
+}
+
+function count(label: string, value: unknown, minimum: number, maximum: number): number {
+  if (Number.isSafeInteger(value) && (value as number) >= minimum && (value as number) <= maximum)
+    return value as number;
+  throw wrong(label, `a whole number from ${minimum} to ${maximum}`, value);
+}
+
+function wrong(label: string, expected: string, got: unknown): CodedError {
+  return new CodedError('EINVAL', `fuzz case: ${label}: expected ${expected}, got ${describeValue(got)}`);
+}
