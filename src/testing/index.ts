@@ -18,6 +18,7 @@ export {
   type FuzzerOptions,
   type FuzzFailure,
   type FuzzOutcome,
+  type FuzzPart,
   type FuzzScenarioOptions,
   type FuzzSearch,
   type FuzzSpace,

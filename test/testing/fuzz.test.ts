@@ -31,8 +31,11 @@ describe('the fuzzer', () => {
   });
 
   it.each(brokenNames)('finds a store without the rule "%s", and makes the failure small and replayable', (name) => {
-    const held = name === 'temp-flush' ? { commit: 'ordered' as const, profile: 'nvme-512' as const } : {};
-    const fuzzer = new Fuzzer({ seed: 1, broken: broken(name), through: 'virtio', ...held });
+    const held =
+      name === 'temp-flush' || name === 'whole-transaction'
+        ? { commit: brokenRules[name]!.commit, profile: 'nvme-512' as const }
+        : {};
+    const fuzzer = new Fuzzer({ seed: 1, broken: broken(name), through: 'virtio', maxRecoveries: 150, ...held });
     let failure: ReturnType<Fuzzer['next']>['failure'];
     for (let run = 0; run < 40 && failure === undefined; run++) failure = fuzzer.next().failure;
     expect(failure).toBeDefined();
@@ -101,7 +104,15 @@ describe('a case read from a file', () => {
     through: 'virtio',
     diskBytes: 1024 * 1024,
     search: { strategy: 'random', depth: 2, seed: 1, runs: 3 },
-    steps: [{ do: 'put', key: '/state/a', bytes: 1, seed: 2, commit: 'ordered' }, { do: 'sync' }],
+    steps: [
+      { do: 'put', key: '/state/a', bytes: 1, seed: 2, commit: 'ordered' },
+      { do: 'sync' },
+      {
+        do: 'transaction',
+        parts: [{ key: '/state/a' }, { key: '/state/b', bytes: 3, seed: 4 }],
+        commit: 'checksummed',
+      },
+    ],
   };
 
   it('is the case that was written', () => {
@@ -116,6 +127,11 @@ describe('a case read from a file', () => {
     ['too many steps', { ...sound, steps: new Array(10_001).fill({ do: 'sync' }) }, /steps: expected at most 10000/],
     ['an unknown step', { ...sound, steps: [{ do: 'format' }] }, /steps\[0\].do: expected put or/],
     ['a step without a key', { ...sound, steps: [{ do: 'delete' }] }, /steps\[0\].key: expected a string/],
+    [
+      'a transaction of nothing',
+      { ...sound, steps: [{ do: 'transaction', parts: [], commit: 'ordered' }] },
+      /parts: expected 1 to 64 parts/,
+    ],
     ['a huge value', { ...sound, steps: [{ ...sound.steps[0], bytes: 1e15 }] }, /steps\[0\].bytes: expected/],
     ['a search without a seed', { ...sound, search: { strategy: 'random', depth: 1, runs: 1 } }, /search.seed/],
   ])('%s is refused', (_name, value, message) => {

@@ -15,8 +15,15 @@ export type FuzzStep =
   /** Durable with the next sync, or the next durable operation. */
   | { readonly do: 'put-lazily'; readonly key: string; readonly bytes: number; readonly seed: number }
   | { readonly do: 'delete'; readonly key: string; readonly commit: CommitMode }
+  /** All of its parts take effect, or none. */
+  | { readonly do: 'transaction'; readonly parts: readonly FuzzPart[]; readonly commit: CommitMode }
   /** `reopen`: the store is closed and opened. `kill`: its process dies, the power stays on, and it is opened. */
   | { readonly do: 'sync' | 'reopen' | 'kill' };
+
+/** A put within a transaction; without `bytes` and `seed`, a delete. */
+export type FuzzPart =
+  | { readonly key: string; readonly bytes: number; readonly seed: number }
+  | { readonly key: string };
 
 /** Which crashes of a workload to look at. */
 export type FuzzSearch =
@@ -33,8 +40,10 @@ export interface FuzzCase {
   readonly steps: readonly FuzzStep[];
 }
 
+const STEP_KINDS = ['put', 'put-lazily', 'delete', 'transaction', 'sync', 'reopen', 'kill'] as const;
 /** Bounds of what is read from a file or a token. */
 const MAX_STEPS = 10_000;
+const MAX_PARTS = 64;
 const MAX_DISK_BYTES = 64 * 1024 * 1024;
 const MAX_RUNS = 1_000_000;
 
@@ -66,15 +75,38 @@ function searchOf(value: unknown): FuzzSearch {
 
 function stepOf(value: unknown, label: string): FuzzStep {
   const step = recordOf(value, label);
-  const kind = oneOf(`${label}.do`, step['do'], ['put', 'put-lazily', 'delete', 'sync', 'reopen', 'kill']);
+  const kind = oneOf(`${label}.do`, step['do'], STEP_KINDS);
   if (kind === 'sync' || kind === 'reopen' || kind === 'kill') return { do: kind };
-  const { key } = step;
-  if (typeof key !== 'string') throw wrong(`${label}.key`, 'a string', key);
-  const commitOf = () => oneOf(`${label}.commit`, step['commit'], ['ordered', 'checksummed']);
+  const commitOf = () => oneOf<CommitMode>(`${label}.commit`, step['commit'], ['ordered', 'checksummed']);
+  if (kind === 'transaction') {
+    return { do: kind, parts: partsOf(step['parts'], `${label}.parts`), commit: commitOf() };
+  }
+  const key = keyOf(step, label);
   if (kind === 'delete') return { do: kind, key, commit: commitOf() };
-  const bytes = count(`${label}.bytes`, step['bytes'], 0, MAX_PAYLOAD_BYTES);
-  const seed = count(`${label}.seed`, step['seed'], 0, Number.MAX_SAFE_INTEGER);
-  return kind === 'put' ? { do: kind, key, bytes, seed, commit: commitOf() } : { do: kind, key, bytes, seed };
+  const content = contentOf(step, label);
+  return kind === 'put' ? { do: kind, key, ...content, commit: commitOf() } : { do: kind, key, ...content };
+}
+
+function partsOf(value: unknown, label: string): FuzzPart[] {
+  if (!Array.isArray(value)) throw wrong(label, 'a list', value);
+  if (value.length < 1 || value.length > MAX_PARTS) throw wrong(label, `1 to ${MAX_PARTS} parts`, value.length);
+  return value.map((each: unknown, at) => {
+    const part = recordOf(each, `${label}[${at}]`);
+    const key = keyOf(part, `${label}[${at}]`);
+    return 'bytes' in part ? { key, ...contentOf(part, `${label}[${at}]`) } : { key };
+  });
+}
+
+function keyOf({ key }: Readonly<Record<string, unknown>>, label: string): string {
+  if (typeof key !== 'string') throw wrong(`${label}.key`, 'a string', key);
+  return key;
+}
+
+function contentOf(value: Readonly<Record<string, unknown>>, label: string): { bytes: number; seed: number } {
+  return {
+    bytes: count(`${label}.bytes`, value['bytes'], 0, MAX_PAYLOAD_BYTES),
+    seed: count(`${label}.seed`, value['seed'], 0, Number.MAX_SAFE_INTEGER),
+  };
 }
 
 function recordOf(value: unknown, label: string): Readonly<Record<string, unknown>> {

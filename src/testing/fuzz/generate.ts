@@ -1,9 +1,12 @@
 import type { Prng } from '../../core/index.ts';
 import { type ProfileName, profiles } from '../../faults/index.ts';
 import type { CommitMode } from '../../statefs/index.ts';
-import type { FuzzCase, FuzzSearch, FuzzStep } from './case.ts';
+import type { FuzzCase, FuzzPart, FuzzSearch, FuzzStep } from './case.ts';
 
 const KEYS = ['/state/a', '/state/b', '/state/boot/control', `/state/long/${'k'.repeat(243)}`];
+/** Seven of them in one transaction take a second commit frame. */
+const LONG_KEYS = Array.from({ length: 7 }, (_, i) => `/state/long/${i}/${'k'.repeat(238)}`);
+const MAX_PARTS = 5;
 /** None; within a sector; about its edge; about the largest inline value; extents of one frame, two, and several. */
 const SIZES = [0, 1, 31, 32, 300, 511, 512, 513, 1024, 1983, 1984, 1985, 2048, 3968, 3969, 4096, 9000];
 const MAX_SIZE_BYTES = 6000;
@@ -88,15 +91,38 @@ function diskBytesOf(prng: Prng, profile: ProfileName): number {
 }
 
 function randomStep(prng: Prng, space: FuzzSpace): FuzzStep {
-  const roll = prng.below(16);
+  const roll = prng.below(18);
+  if (roll >= 16) return randomTransaction(prng, space);
   if (roll === 15) return { do: 'sync' };
   if (roll >= 12) return { do: pick(prng, ['reopen', 'kill'] as const) };
   const key = pick(prng, KEYS);
-  const commit = space.commit ?? pick(prng, ['ordered', 'checksummed'] as const);
+  const commit = randomCommit(prng, space);
   if (roll >= 9) return { do: 'delete', key, commit };
-  const bytes = prng.below(2) === 0 ? pick(prng, SIZES) : prng.below(MAX_SIZE_BYTES);
+  const bytes = randomSize(prng);
   const seed = prng.nextU32();
   return roll >= 6 ? { do: 'put-lazily', key, bytes, seed } : { do: 'put', key, bytes, seed, commit };
+}
+
+/** A few keys, one of them twice perhaps; or one of many long keys. */
+function randomTransaction(prng: Prng, space: FuzzSpace): FuzzStep {
+  const commit = randomCommit(prng, space);
+  if (prng.below(2) === 0) {
+    const parts = LONG_KEYS.map((key): FuzzPart => ({ key, bytes: 1, seed: prng.nextU32() }));
+    return { do: 'transaction', parts, commit };
+  }
+  const parts = Array.from({ length: 1 + prng.below(MAX_PARTS) }, (): FuzzPart => {
+    const key = pick(prng, KEYS);
+    return prng.below(3) === 0 ? { key } : { key, bytes: randomSize(prng), seed: prng.nextU32() };
+  });
+  return { do: 'transaction', parts, commit };
+}
+
+function randomCommit(prng: Prng, { commit }: FuzzSpace): CommitMode {
+  return commit ?? pick(prng, ['ordered', 'checksummed'] as const);
+}
+
+function randomSize(prng: Prng): number {
+  return prng.below(2) === 0 ? pick(prng, SIZES) : prng.below(MAX_SIZE_BYTES);
 }
 
 function pick<T>(prng: Prng, from: readonly T[]): T {

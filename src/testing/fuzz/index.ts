@@ -1,4 +1,4 @@
-export { type FuzzCase, type FuzzSearch, type FuzzStep, fuzzCaseOf } from './case.ts';
+export { type FuzzCase, type FuzzPart, type FuzzSearch, type FuzzStep, fuzzCaseOf } from './case.ts';
 export { Fuzzer, type FuzzerOptions, type FuzzFailure, type FuzzOutcome } from './fuzzer.ts';
 export type { FuzzSpace } from './generate.ts';
 export { describeFuzzStep, FUZZ_SCENARIO, type FuzzScenarioOptions, fuzzScenario } from './scenario.ts';

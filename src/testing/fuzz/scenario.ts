@@ -8,9 +8,17 @@ import {
   type Run,
   type Scenario,
 } from '../../explore/index.ts';
-import { format, open, type StateFs, type StoreRules, type StoreStats, soundRules } from '../../statefs/index.ts';
+import {
+  type CommitMode,
+  format,
+  open,
+  type StateFs,
+  type StoreRules,
+  type StoreStats,
+  soundRules,
+} from '../../statefs/index.ts';
 import { contentOf, describeOperation, KnownValues } from '../scenarios/statefs-scenario.ts';
-import type { FuzzCase, FuzzStep } from './case.ts';
+import type { FuzzCase, FuzzPart, FuzzStep } from './case.ts';
 
 /** The name of every random scenario; a token's settings hold the case. */
 export const FUZZ_SCENARIO = 'fuzz';
@@ -120,6 +128,8 @@ class Worker {
       this.#put(step, false, (key, value) => this.#store.put(key, value));
     } else if (step.do === 'delete') {
       this.#delete(step.key, step.commit);
+    } else if (step.do === 'transaction') {
+      this.#transact(step.parts, step.commit);
     } else {
       this.#makeDurable(step.do);
       this.#settle();
@@ -141,12 +151,40 @@ class Worker {
     isDurable: boolean,
     store: (key: string, value: Uint8Array) => void,
   ): void {
-    const value = new Uint8Array(bytes);
-    new Sfc32(seed).fill(value);
-    const op: KeyValueOp = { kind: 'put', key, value: this.#values.intern(value) };
+    const op = { kind: 'put', key, value: this.#valueOf(bytes, seed) } as const;
+    this.#attempt(op, isDurable, () => store(key, op.value));
+  }
+
+  #transact(parts: readonly FuzzPart[], commit: CommitMode): void {
+    const ops = parts.map((part): KeyValueOp => {
+      const { key } = part;
+      return 'bytes' in part
+        ? { kind: 'put', key, value: this.#valueOf(part.bytes, part.seed) }
+        : { kind: 'delete', key };
+    });
+    this.#attempt({ kind: 'transaction', ops }, this.#changesAnything(ops), () =>
+      this.#store.transaction(
+        (transaction) => {
+          for (const op of ops) {
+            if (op.kind === 'put') transaction.put(op.key, op.value);
+            else if (op.kind === 'delete') transaction.delete(op.key);
+          }
+        },
+        { commit },
+      ),
+    );
+  }
+
+  /** One that deletes what is not there, and nothing else, writes nothing: it makes nothing before it durable. */
+  #changesAnything(ops: readonly KeyValueOp[]): boolean {
+    return ops.some((op) => op.kind === 'put' || (op.kind === 'delete' && this.#store.has(op.key)));
+  }
+
+  /** Runs what changes the store; a full one may refuse it, and then nothing has changed. */
+  #attempt(op: KeyValueOp, isDurable: boolean, change: () => void): void {
     this.#run.begin(op);
     try {
-      store(key, op.value);
+      change();
     } catch (error) {
       if (codeOf(error) !== 'ENOSPC') throw error;
       this.#run.fail(op);
@@ -156,7 +194,13 @@ class Worker {
     if (isDurable) this.#settle();
   }
 
-  #delete(key: string, commit: 'ordered' | 'checksummed'): void {
+  #valueOf(bytes: number, seed: number): Uint8Array {
+    const value = new Uint8Array(bytes);
+    new Sfc32(seed).fill(value);
+    return this.#values.intern(value);
+  }
+
+  #delete(key: string, commit: CommitMode): void {
     if (!this.#store.has(key)) {
       if (this.#store.delete(key, { commit })) throw new Error('it deleted what was not there');
       return;
@@ -216,9 +260,16 @@ export function describeFuzzStep(step: FuzzStep): string {
       return `put ${shortKey(step.key)} (${step.bytes} bytes, lazily)`;
     case 'delete':
       return `delete ${shortKey(step.key)} (${step.commit})`;
+    case 'transaction':
+      return `transaction of ${step.parts.map(describePart).join(', ')} (${step.commit})`;
     default:
       return step.do;
   }
+}
+
+function describePart(part: FuzzPart): string {
+  const key = shortKey(part.key);
+  return 'bytes' in part ? `put ${key} (${part.bytes} bytes)` : `delete ${key}`;
 }
 
 function describeOp(op: KeyValueOp): string {
