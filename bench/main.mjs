@@ -6,7 +6,7 @@ import { measureYardstick, renderYardstick } from './yardstick.mjs';
 
 const USAGE = `Side-by-side benchmarks of powercut and its peers. Build first: npm run build.
 
-  node bench/main.mjs [--quick] [--json] [--only recoveries|ring|puts] [--dir FOLDER]
+  node bench/main.mjs [--quick] [--json] [--only recoveries|ring|puts|service] [--dir FOLDER]
 
   --quick       fewer rounds: a look, not a measurement
   --json        one JSON object on standard output instead of tables
@@ -28,6 +28,10 @@ const PARTS = {
   puts: async (settings) => {
     const { measurePuts, renderPuts } = await import('./puts.mjs');
     return { measure: () => measurePuts(settings), render: renderPuts };
+  },
+  service: async (settings) => {
+    const { measureService, renderService } = await import('./service.mjs');
+    return { measure: () => measureService(settings), render: renderService };
   },
 };
 

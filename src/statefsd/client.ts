@@ -195,8 +195,9 @@ export class StateFsClient {
     this.#ask('get', path);
     const { sequence, envelope, payload } = await this.#call('get', 'repeat', { path });
     try {
-      const { digest, meta } = decode(envelope);
-      verify(decode(envelope), payload);
+      const decoded = decode(envelope);
+      verify(decoded, payload);
+      const { digest, meta } = decoded;
       // Not a view of the whole answer: that would keep it alive.
       return { payload: new Uint8Array(payload), digest, meta, sequence };
     } catch (cause) {

@@ -1,5 +1,4 @@
-import type { Cancel, Prng, Timers } from '../core/index.ts';
-import { invariant } from '../core/index.ts';
+import { type Cancel, invariant, type Prng, type Timers } from '../core/index.ts';
 import type { Channel, Connector } from './channel.ts';
 import { StateFsClientError } from './client-error.ts';
 import { asAgain, decodeResponse, type Response } from './codec.ts';

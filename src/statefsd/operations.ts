@@ -63,7 +63,12 @@ export const OPERATIONS = {
       ['payload', 'bytes', 67_108_864, 'the value'],
     ],
     response: [
-      ['sequence', 'u64', 0, 'number of the group that wrote it'],
+      [
+        'sequence',
+        'u64',
+        0,
+        'number of the group that wrote it; where repeated, of what the key holds now, 0 for nothing',
+      ],
       ['repeated', 'flag', 0, 'it had been put already, when first asked for'],
       ['slowMs', 'u32', 0, 'milliseconds that it took, where over the soft budget; otherwise 0'],
     ],

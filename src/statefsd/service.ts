@@ -74,6 +74,7 @@ export class StateFsService implements SessionHost {
   readonly #ready = new Set<Session>();
   #scheduled: Cancel | undefined;
   #sweep: Cancel | undefined;
+  #sweptMs = 0;
   #isStopping = false;
   #frameBytes = 0;
   #generation = 0;
@@ -142,7 +143,10 @@ export class StateFsService implements SessionHost {
     }
     const session = new Session(subject, peer, this);
     this.#sessions.add(session);
-    this.#sweep ??= this.timers.after(SWEEP_MS, () => this.#checkTimes(), false);
+    if (this.#sweep === undefined) {
+      this.#sweptMs = this.clock.monotonicMs();
+      this.#sweep = this.timers.after(SWEEP_MS, () => this.#checkTimes(), false);
+    }
     return { session };
   }
 
@@ -246,7 +250,11 @@ export class StateFsService implements SessionHost {
   }
 
   #checkTimes(): void {
-    for (const session of this.#sessions) session.checkTimes();
+    const nowMs = this.clock.monotonicMs();
+    // After a stall of the server's own (a disk that took seconds), what the peers sent meanwhile is read first.
+    const isLate = nowMs - this.#sweptMs > 2 * SWEEP_MS;
+    this.#sweptMs = nowMs;
+    if (!isLate) for (const session of this.#sessions) session.checkTimes();
     this.#sweep = this.#sessions.size === 0 ? undefined : this.timers.after(SWEEP_MS, () => this.#checkTimes(), false);
   }
 }

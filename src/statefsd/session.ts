@@ -145,7 +145,8 @@ export class Session {
     const isOver = (sinceMs: number | undefined, limitMs: number): boolean =>
       sinceMs !== undefined && nowMs - sinceMs > limitMs;
     if (isOver(this.#blockedMs, limits.writeTimeoutMs)) this.#abandon('the client does not take its answers');
-    else if (isOver(this.#partialMs, limits.frameTimeoutMs)) this.#abandon('the client did not finish a frame');
+    else if (!this.#isPaused && isOver(this.#partialMs, limits.frameTimeoutMs))
+      this.#abandon('the client did not finish a frame');
     else if (!this.#isBusy && isOver(this.#activeMs, limits.idleTimeoutMs)) this.close('nothing happened');
   }
 
@@ -214,8 +215,13 @@ export class Session {
   #setPaused(isPaused: boolean): void {
     if (isPaused === this.#isPaused) return;
     this.#isPaused = isPaused;
-    if (isPaused) this.peer.pause();
-    else this.peer.resume();
+    if (isPaused) {
+      this.peer.pause();
+      return;
+    }
+    // As long as nothing was read from it, the peer could not finish its frame.
+    if (this.#partialMs !== undefined) this.#partialMs = this.#host.clock.monotonicMs();
+    this.peer.resume();
   }
 }
 

@@ -527,6 +527,37 @@ describe('a peer that misbehaves', () => {
     expect(seen.destroyed).toBe(true);
   });
 
+  test('can not finish a frame as it is not read: its time does not run', () => {
+    const world = new World({ service: { limits: { frameTimeoutMs: 1000, queuedRequests: 1, unsentBytes: 10 } } });
+    let pending = 100;
+    const { session, seen } = raw(world, 'root', () => pending);
+    session?.receive(get(1));
+    session?.receive(get(2).subarray(0, 9));
+    expect(seen.paused).toBe(true);
+    world.timers.advance(5000);
+    expect(seen.destroyed).toBe(false);
+    pending = 0;
+    session?.drained();
+    world.timers.advance(900);
+    expect(seen.paused).toBe(false);
+    expect(seen.destroyed).toBe(false);
+    world.timers.advance(700);
+    expect(seen.destroyed).toBe(true);
+  });
+
+  test('is not blamed for a stall of the server', () => {
+    const world = new World({ service: { limits: { frameTimeoutMs: 1000 } } });
+    const { session, seen, answers } = raw(world);
+    session?.receive(get(1).subarray(0, 9));
+    // The disk takes ten seconds; the rest of the frame waits in the system meanwhile, and is read right after.
+    world.clock.advance(10_000);
+    world.timers.runDue();
+    session?.receive(get(1).subarray(9));
+    world.timers.advance(500);
+    expect(answers.length).toBe(1);
+    expect(seen.destroyed).toBe(false);
+  });
+
   test('takes no answers: nothing more is carried out for it, then it is put out', () => {
     const world = new World({ service: { limits: { writeTimeoutMs: 1000, unsentBytes: 10 } } });
     let pending = 0;
