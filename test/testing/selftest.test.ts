@@ -10,7 +10,8 @@ import {
   type StatePort,
 } from '../../src/statefsd/index.ts';
 import { TwoKeysPort } from '../../src/testing/scenarios/service-ports.ts';
-import type { SelfTestVariant } from '../../src/testing/selftest/machine.ts';
+import { atEveryCut, describeTally } from '../../src/testing/selftest/every-cut.ts';
+import { Machine, type SelfTestVariant } from '../../src/testing/selftest/machine.ts';
 import { runSelfTest } from '../../src/testing/selftest/selftest.ts';
 
 const MARKERS = {
@@ -140,4 +141,28 @@ function remade(frame: Uint8Array): Uint8Array {
 
 test('nothing looked at is not ok', async () => {
   expect(await runSelfTest({ only: [] })).toEqual({ ok: false, markers: [] });
+});
+
+describe('what shows nothing is not taken for something shown', () => {
+  const tally = { cuts: 5, found: new Map([['old', 5]]) };
+
+  test('cuts that all leave the same', () => {
+    expect(describeTally(tally, ['old'])).toBe('5 power cuts: 5 old, nothing else');
+    expect(() => describeTally(tally, ['old', 'new'])).toThrow('5 power cuts, and none of them left new');
+  });
+
+  test('an action that reaches no disk, and one that fails without a cut', async () => {
+    const machine = Machine.factory({});
+    const judge = async () => 'old';
+    await expect(atEveryCut(machine, async () => {}, judge)).rejects.toThrow('it came to no write');
+    const denied = (running: Machine) => running.client().putAtomic('/state/boot/x', new Uint8Array(1));
+    await expect(atEveryCut(machine, denied, judge)).rejects.toThrow(/may not put_atomic/);
+  });
+
+  test('a defect of the test itself is not taken for a failed request', async () => {
+    const defect = async () => {
+      throw new Error('a defect');
+    };
+    await expect(atEveryCut(Machine.factory({}), defect, async () => 'old')).rejects.toThrow('a defect');
+  });
 });
