@@ -6,7 +6,7 @@ import { measureYardstick, renderYardstick } from './yardstick.mjs';
 
 const USAGE = `Side-by-side benchmarks of powercut and its peers. Build first: npm run build.
 
-  node bench/main.mjs [--quick] [--json] [--only recoveries|ring|puts|service] [--dir FOLDER]
+  node bench/main.mjs [--quick] [--json] [--only recoveries|ring|nbd|puts|service] [--dir FOLDER]
 
   --quick       fewer rounds: a look, not a measurement
   --json        one JSON object on standard output instead of tables
@@ -24,6 +24,10 @@ const PARTS = {
   ring: async (settings) => {
     const { measureRing, renderRing } = await import('./ring.mjs');
     return { measure: () => measureRing(settings), render: renderRing };
+  },
+  nbd: async (settings) => {
+    const { measureNbd, renderNbd } = await import('./nbd.mjs');
+    return { measure: () => measureNbd(settings), render: renderNbd };
   },
   puts: async (settings) => {
     const { measurePuts, renderPuts } = await import('./puts.mjs');

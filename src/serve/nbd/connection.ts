@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import { type Clock, messageOf, type Timers } from '../../core/index.ts';
 import type { NbdExport } from './export.ts';
 import { Handshake } from './handshake.ts';
+import { readIntoOneBuffer } from './socket-input.ts';
 import type { NbdStatistics } from './statistics.ts';
 import { type Peer, Transmission } from './transmission.ts';
 
@@ -38,17 +39,15 @@ export class NbdConnection implements Peer {
   #deadlineMs: number | undefined;
   #closed = false;
 
-  constructor(socket: Socket, context: ConnectionContext) {
+  /** @param accepted a server's, paused: not to be used by anybody else from now on */
+  constructor(accepted: Socket, context: ConnectionContext) {
+    const socket = readIntoOneBuffer(accepted, (bytes) => this.#receive(bytes));
     this.#socket = socket;
     this.#context = context;
     this.#handshake = new Handshake(context.exported, (reply) => this.#socket.write(reply));
     this.#deadlineMs = context.clock.monotonicMs() + context.patience.handshakeMs;
     socket.setNoDelay(true);
     socket.setKeepAlive(true, 60_000);
-    // A plain array of bytes: parts of a Buffer are Buffers, and cost several times as much to make.
-    socket.on('data', (chunk: Buffer) =>
-      this.#receive(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength)),
-    );
     // The other side vanished: that is its right.
     socket.on('error', () => undefined);
     socket.on('close', () => this.#onClose());

@@ -58,7 +58,7 @@ export class NbdServer {
       onEvent,
       onClose: (connection) => this.#forget(connection),
     };
-    this.#server = createServer((socket) => this.#accept(socket));
+    this.#server = createServer({ pauseOnConnect: true }, (socket) => this.#accept(socket));
     this.#endPowerWatch = disk.onPower((power) => {
       if (power !== 'off' || options.onCut !== 'disconnect') return;
       // Not from within an operation of one of them.
