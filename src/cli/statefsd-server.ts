@@ -162,7 +162,12 @@ class StateServer {
     return open(device, {
       clock: this.#output.clock,
       // The service holds requests to their budgets, which are the policy's.
-      budgets: { payloadBytes: MAX_PAYLOAD_BYTES, softLatencyMs: Number.POSITIVE_INFINITY },
+      budgets: {
+        payloadBytes: MAX_PAYLOAD_BYTES,
+        // The largest payload, and the record under which it can be asked for again.
+        transactionBytes: MAX_PAYLOAD_BYTES + 4096,
+        softLatencyMs: Number.POSITIVE_INFINITY,
+      },
       onEvent: (event) => this.#onStore(event),
     });
   }

@@ -1,11 +1,18 @@
 import { type Clock, equalBytes } from '../core/index.ts';
 import { decode, type Envelope, encode, verify } from '../envelope/index.ts';
-import { type Budgets, type CommitMode, isKey, type PutOptions, type StateFs } from '../statefs/index.ts';
+import {
+  type Budgets,
+  type CommitMode,
+  isKey,
+  type PutOptions,
+  type StateFs,
+  type Transaction,
+} from '../statefs/index.ts';
 import type { Audit } from './audit.ts';
 import type { Authority } from './authority.ts';
 import type { RequestFields } from './codec.ts';
 import { isChange, type Job, refuse } from './job.ts';
-import { CLIENT_BYTES, ForgottenError, type OnceRequest, OnceTable, RESERVED_TREE, requestDigest } from './once.ts';
+import { CLIENT_BYTES, type OnceRequest, OnceTable, RESERVED_TREE, requestDigest } from './once.ts';
 import { OPERATIONS, type OperationName } from './operations.ts';
 
 /** What tells of the server's work. Fields are stable. */
@@ -63,8 +70,8 @@ export class Executor {
     try {
       this.#dispatch(job);
     } catch (error) {
-      const isDoubtful = error instanceof ForgottenError || (this.#store.isLatched && !wasLatched);
-      this.#fail(job, error, isDoubtful && isChange(job.request.operation));
+      const isLatchedNow = this.#store.isLatched && !wasLatched;
+      this.#fail(job, error, (isLatchedNow && isChange(job.request.operation)) || isEarlierInDoubt(job, wasLatched));
     }
   }
 
@@ -84,8 +91,8 @@ export class Executor {
   /** Settles a job anew that was to be answered after a flush, which failed. */
   failSync(job: Job, error: unknown): void {
     const { operation } = job.request;
-    // A delete and a sync flush on their own.
-    if (!job.isDone || operation === 'delete' || operation === 'sync') return;
+    // A sync has flushed on its own.
+    if (!job.isDone || operation === 'sync') return;
     this.#fail(job, error, isChange(operation));
   }
 
@@ -170,21 +177,19 @@ export class Executor {
     const envelope = this.#checkPut(job, fields);
     const { path, payload } = fields;
     const once = onceOf(fields);
-    if (once !== undefined && this.#once.judge(job.subject, once) === 'done') {
-      this.#repeat(job, path);
-      return;
+    if (once !== undefined) {
+      const verdict = this.#once.judge(job.subject, once);
+      job.isEarlierKnown = true;
+      if (verdict === 'done') {
+        this.#repeat(job, path);
+        return;
+      }
     }
     this.#intend(job);
     this.#checkDeadline(job, fields.deadlineMs);
-    const takeBack = once === undefined ? undefined : this.#once.begin(job.subject, once);
-    try {
-      // The record took its time, too.
-      this.#checkDeadline(job, fields.deadlineMs);
-      this.#write(path, payload, this.#putOptions(job, envelope, fields.deadlineMs));
-    } catch (error) {
-      takeBack?.();
-      throw error;
-    }
+    const options = this.#putOptions(job, envelope, fields.deadlineMs);
+    if (once === undefined) this.#write(path, payload, options);
+    else this.#writeOnce(job.subject, once, path, payload, options);
     job.awaitsSync = true;
     job.succeed('put_atomic', { sequence: this.#store.stats().lastSequence, repeated: false, slowMs: 0 });
   }
@@ -193,6 +198,14 @@ export class Executor {
   #write(path: string, payload: Uint8Array, options: PutOptions): void {
     if (this.#options.commit === 'ordered') this.#store.putAtomic(path, payload, { ...options, commit: 'ordered' });
     else this.#store.put(path, payload, options);
+  }
+
+  /** The same, with the record by which it is known when it is asked for again. */
+  #writeOnce(subject: string, once: OnceRequest, path: string, payload: Uint8Array, options: PutOptions): void {
+    const { commit } = this.#options;
+    const { meta = {}, deadlineMs = Number.POSITIVE_INFINITY } = options;
+    const put = (transaction: Transaction): void => transaction.put(path, payload, { meta });
+    this.#once.commit(subject, once, put, { commit, durable: commit === 'ordered', deadlineMs });
   }
 
   /** It was done when it was first asked for. The flush may still be due, where both come in one batch. */
@@ -283,7 +296,10 @@ export class Executor {
     this.#checkDeadline(job, deadlineMs);
     this.#intend(job);
     this.#checkDeadline(job, deadlineMs);
-    const existed = this.#store.delete(path, { deadlineMs: this.#remainingMs(job, deadlineMs) });
+    const { commit } = this.#options;
+    const options = { commit, durable: commit === 'ordered', deadlineMs: this.#remainingMs(job, deadlineMs) };
+    const existed = this.#store.delete(path, options);
+    job.awaitsSync = true;
     job.succeed('delete', { existed, slowMs: 0 });
   }
 
@@ -319,6 +335,14 @@ export class Executor {
 }
 
 const NO_CLIENT = new Uint8Array(CLIENT_BYTES);
+
+/**
+ * Whether a refusal leaves open what became of the put when it was first asked for: it came before the server looked, or
+ * the store had failed in a commit, which may have been that one.
+ */
+function isEarlierInDoubt({ request, isEarlierKnown }: Job, wasLatched: boolean): boolean {
+  return request.operation === 'put_atomic' && request.fields.again && (!isEarlierKnown || wasLatched);
+}
 
 /**
  * Under what a put can be asked again, if it can.

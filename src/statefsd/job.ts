@@ -21,6 +21,8 @@ export class Job {
   sizeBytes = 0;
   /** SHA-256 of the payload, for the audit. */
   digest: Uint8Array | undefined;
+  /** Of a put that is asked for again: it is known now whether it had been done. */
+  isEarlierKnown = false;
   /** It was carried out, and must not be answered before the next flush. */
   awaitsSync = false;
   #status: StatusName = 'OK';

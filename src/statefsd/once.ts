@@ -1,24 +1,11 @@
 /**
  * Puts that can be asked again. Of each client the server remembers, in the store itself, the last put that it was asked
- * for under a serial: so the answer to "was it done?" survives whatever the put survives.
- *
- * The record of a put is issued right before the put, and shares its flush. Unsynced groups survive a cut in their order,
- * so after a cut there are the record and the put, neither, or a record that is the very last group of the log: that one
- * put was not done, and {@link OnceTable.load} says so. See docs/statefsd.md, "Asking again".
+ * for under a serial. The record is committed in one transaction with the put: after a cut both are there, or neither. So
+ * the answer to "was it done?" survives whatever the put survives. See docs/statefsd.md, "Asking again".
  */
-import {
-  assertBytes,
-  assertInteger,
-  CodedError,
-  codeOf,
-  equalBytes,
-  getU64,
-  setU64,
-  toHex,
-  viewOf,
-} from '../core/index.ts';
+import { assertBytes, assertInteger, CodedError, equalBytes, getU64, setU64, toHex, viewOf } from '../core/index.ts';
 import { createSha256, SHA256_BYTES } from '../envelope/index.ts';
-import { KEY_ROOT, type StateFs, StateFsError } from '../statefs/index.ts';
+import { KEY_ROOT, type StateFs, StateFsError, type Transaction, type TransactionOptions } from '../statefs/index.ts';
 
 /** Where the server keeps what is its own. No policy opens it. */
 export const RESERVED_TREE: string = `${KEY_ROOT}.statefsd/`;
@@ -36,16 +23,13 @@ export interface OnceNonce {
 export const CLIENT_BYTES = 8;
 const ONCE_TREE = `${RESERVED_TREE}once/`;
 const FORMAT = 1;
-const DONE = 1;
-const UNDONE = 2;
-/** Format, state, 6 zero bytes, client, serial, {@link requestDigest}. */
-const RECORD = { format: 0, state: 1, client: 8, serial: 16, digest: 24 };
+/** Format, 7 zero bytes, client, serial, {@link requestDigest}. */
+const RECORD = { format: 0, client: 8, serial: 16, digest: 24 };
 const RECORD_BYTES: number = RECORD.digest + SHA256_BYTES;
 
 interface Remembered {
   readonly slot: number;
   readonly serial: number;
-  readonly isDone: boolean;
   readonly digest: Uint8Array;
 }
 
@@ -104,7 +88,7 @@ export class OnceTable {
     if (known === undefined) {
       const mayBeForgotten = slots !== undefined && slots.clients.size + slots.unreadable >= MAX_CLIENTS_PER_SUBJECT;
       if (!nonce.again || !mayBeForgotten) return 'new';
-      throw new ForgottenError(
+      throw new StateFsError(
         'EIO',
         `serial ${nonce.serial}: this client was forgotten, ${MAX_CLIENTS_PER_SUBJECT} others of ${subject} came since: ` +
           'read the key to see whether it was put',
@@ -123,35 +107,29 @@ export class OnceTable {
         `serial ${nonce.serial}: it was used for another key or payload: draw a new one`,
       );
     }
-    return known.isDone ? 'done' : 'new';
+    return 'done';
   }
 
   /**
-   * Issues the record of a put that comes next. Not durable before the next flush.
-   * @returns takes the record back, to be called if the put fails
-   * @throws StateFsError as the store's `put`
+   * Makes a put and the record of it, in one transaction: both take effect, or neither.
+   * @param put adds the put to the transaction
+   * @throws StateFsError as the store's `transaction`; then nothing was done, and nothing is remembered
    */
-  begin(subject: string, nonce: OnceRequest): () => void {
+  commit(
+    subject: string,
+    nonce: OnceRequest,
+    put: (transaction: Transaction) => void,
+    options: TransactionOptions,
+  ): void {
     const slots = this.#slotsOf(subject);
     const client = toHex(nonce.client);
-    const slot = slots.clients.get(client)?.slot ?? this.#freeSlot(slots);
-    this.#write(subject, slot, nonce, DONE);
-    this.#remember(slots, client, { slot, serial: nonce.serial, isDone: true, digest: nonce.digest });
-    return () => {
-      this.#remember(slots, client, { slot, serial: nonce.serial, isDone: false, digest: nonce.digest });
-      this.#takeBack(subject, slot, nonce);
-    };
-  }
-
-  /** The record must not stand before a later group. Where there is no room to write another, there is to delete it. */
-  #takeBack(subject: string, slot: number, nonce: RecordContent): void {
-    try {
-      this.#write(subject, slot, nonce, UNDONE);
-    } catch (error) {
-      if (codeOf(error) === 'ENOSPC') this.#store.delete(slotKey(subject, slot));
-      // Any other error: the store takes no more changes, and so no later group.
-      else if (!(error instanceof StateFsError)) throw error;
-    }
+    const slot = slots.clients.get(client)?.slot ?? freeSlot(slots);
+    this.#store.transaction((transaction) => {
+      put(transaction);
+      transaction.put(slotKey(subject, slot), encodeRecord(nonce), { meta: { subject, purpose: 'once' } });
+    }, options);
+    for (const [other, { slot: taken }] of slots.clients) if (taken === slot) slots.clients.delete(other);
+    slots.clients.set(client, { slot, serial: nonce.serial, digest: nonce.digest });
   }
 
   #slotsOf(subject: string): SubjectSlots {
@@ -162,65 +140,49 @@ export class OnceTable {
     return slots;
   }
 
-  /** A slot that nobody has, or that of the client that was silent longest. */
-  #freeSlot({ clients }: SubjectSlots): number {
-    if (clients.size < MAX_CLIENTS_PER_SUBJECT) {
-      const taken = new Set([...clients.values()].map(({ slot }) => slot));
-      for (let slot = 0; slot < MAX_CLIENTS_PER_SUBJECT; slot++) if (!taken.has(slot)) return slot;
-    }
-    const [oldest, remembered] = clients.entries().next().value as [string, Remembered];
-    clients.delete(oldest);
-    return remembered.slot;
-  }
-
-  #remember({ clients }: SubjectSlots, client: string, remembered: Remembered): void {
-    clients.delete(client);
-    clients.set(client, remembered);
-  }
-
-  #write(subject: string, slot: number, content: RecordContent, state: number): void {
-    const record = new Uint8Array(RECORD_BYTES);
-    record[RECORD.format] = FORMAT;
-    record[RECORD.state] = state;
-    record.set(content.client, RECORD.client);
-    setU64(viewOf(record), RECORD.serial, content.serial);
-    record.set(content.digest, RECORD.digest);
-    this.#store.put(slotKey(subject, slot), record, { meta: { subject, purpose: 'once' } });
-  }
-
   #read(key: string, subject: string, slot: number): { readonly sequence: number; readonly apply: () => void } {
     const slots = this.#slotsOf(subject);
-    let record: Uint8Array;
-    let sequence: number;
+    const forgotten = (): void => {
+      slots.unreadable++;
+    };
     try {
-      record = this.#store.get(key);
-      ({ sequence } = this.#store.stat(key));
+      const record = decodeRecord(this.#store.get(key));
+      const { sequence } = this.#store.stat(key);
+      if (record === undefined) return { sequence, apply: forgotten };
+      const { client, serial, digest } = record;
+      return { sequence, apply: () => slots.clients.set(toHex(client), { slot, serial, digest }) };
     } catch (error) {
       if (!(error instanceof CodedError)) throw error;
-      slots.unreadable++;
-      return { sequence: 0, apply: () => {} };
+      return { sequence: 0, apply: forgotten };
     }
-    if (record.length !== RECORD_BYTES || record[RECORD.format] !== FORMAT) {
-      slots.unreadable++;
-      return { sequence, apply: () => {} };
-    }
-    // The put that should follow is not there: the cut came between the two.
-    const isLast = sequence === this.#store.stats().lastSequence;
-    const isDone = record[RECORD.state] === DONE && !isLast;
-    const client = record.slice(RECORD.client, RECORD.client + CLIENT_BYTES);
-    const serial = getU64(viewOf(record), RECORD.serial);
-    const digest = record.slice(RECORD.digest);
-    const apply = (): void => {
-      this.#remember(slots, toHex(client), { slot, serial, isDone, digest });
-      // Put behind it, or a group that follows would make it look done when the store is opened next.
-      if (isLast && record[RECORD.state] === DONE) this.#write(subject, slot, { client, serial, digest }, UNDONE);
-    };
-    return { sequence, apply };
   }
 }
 
-/** The put may have been done or not, and the server can't tell. */
-export class ForgottenError extends StateFsError {}
+/** A slot that nobody has, or that of the client that was silent longest. */
+function freeSlot({ clients }: SubjectSlots): number {
+  if (clients.size < MAX_CLIENTS_PER_SUBJECT) {
+    const taken = new Set([...clients.values()].map(({ slot }) => slot));
+    for (let slot = 0; slot < MAX_CLIENTS_PER_SUBJECT; slot++) if (!taken.has(slot)) return slot;
+  }
+  return (clients.values().next().value as Remembered).slot;
+}
+
+function encodeRecord({ client, serial, digest }: RecordContent): Uint8Array {
+  const record = new Uint8Array(RECORD_BYTES);
+  record[RECORD.format] = FORMAT;
+  record.set(client, RECORD.client);
+  setU64(viewOf(record), RECORD.serial, serial);
+  record.set(digest, RECORD.digest);
+  return record;
+}
+
+/** @returns undefined for what no server of this version wrote */
+function decodeRecord(record: Uint8Array): RecordContent | undefined {
+  if (record.length !== RECORD_BYTES || record[RECORD.format] !== FORMAT) return undefined;
+  const client = record.slice(RECORD.client, RECORD.client + CLIENT_BYTES);
+  const serial = getU64(viewOf(record), RECORD.serial);
+  return serial < 1 ? undefined : { client, serial, digest: record.slice(RECORD.digest) };
+}
 
 /** What a nonce is bound to: the key, and through the envelope the payload and its metadata. */
 export function requestDigest(path: string, envelope: Uint8Array): Uint8Array {

@@ -11,8 +11,8 @@ import { answerFault, LARGEST_FRAME_BYTES, type Peer, Session, type SessionHost,
 
 export interface ServiceOptions {
   /**
-   * The store, open for writing, with a payload budget no smaller than any that the policy gives. It stays the
-   * caller's, who closes it after {@link StateFsService.stop}; see {@link StateFsService.store}.
+   * The store, open for writing, with budgets for payloads and transactions no smaller than any payload that the policy
+   * allows. It stays the caller's, who closes it after {@link StateFsService.stop}; see {@link StateFsService.store}.
    */
   readonly store: StateFs;
   readonly authority: Authority;

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { equalBytes, VirtualClock } from '../../src/core/index.ts';
+import { DeviceError, equalBytes, VirtualClock } from '../../src/core/index.ts';
 import { SimulatedDisk } from '../../src/faults/index.ts';
 import { format } from '../../src/statefs/index.ts';
 import { MAX_CLIENTS_PER_SUBJECT, type OnceNonce, type StateFsClient } from '../../src/statefsd/index.ts';
-import { OnceTable, requestDigest } from '../../src/statefsd/once.ts';
+import { OnceTable } from '../../src/statefsd/once.ts';
+import { FailingDevice } from '../statefs/helpers.ts';
 import { codeOfRejection, formattedDevice, openStore, payloadOf, World } from './helpers.ts';
 
 const KEY = '/state/boot/slot';
@@ -112,6 +113,36 @@ describe('a put with a nonce', () => {
     expect(world.service.store.list('/state/.statefsd/').length).toBe(MAX_CLIENTS_PER_SUBJECT);
   });
 
+  test('that is refused when asked again, before the server looked, stays in doubt', async () => {
+    const world = new World();
+    const client = world.client('root');
+    await world.settle(client.putAtomic(KEY, MINE, META, first));
+    const { policy } = world.authority;
+    world.authority.replace({ ...policy, rules: [] });
+    await expect(world.settle(client.putAtomic(KEY, MINE, META, again))).rejects.toMatchObject({
+      code: 'EPERM',
+      inDoubt: true,
+    });
+    await expect(world.settle(client.putAtomic(KEY, MINE, META))).rejects.toMatchObject({ inDoubt: false });
+  });
+
+  test('whose commit failed on the disk stays in doubt when asked again, until the server is restarted', async () => {
+    const device = new FailingDevice(formattedDevice());
+    const world = new World({ device });
+    const client = world.client('root');
+    await world.settle(client.putAtomic(KEY, OLD));
+    device.before = (kind) => {
+      if (kind === 'flush') throw new DeviceError('EIO', 'the medium failed');
+    };
+    const inDoubt = { code: 'EIO', inDoubt: true };
+    await expect(world.settle(client.putAtomic(KEY, MINE, META, first))).rejects.toMatchObject(inDoubt);
+    await expect(world.settle(client.putAtomic(KEY, MINE, META, again))).rejects.toMatchObject(inDoubt);
+    device.before = () => {};
+    const next = new World({ device });
+    // The group had reached this disk, though its flush failed.
+    expect((await next.settle(next.client('root').putAtomic(KEY, MINE, META, again))).repeated).toBe(true);
+  });
+
   test('asked under half a nonce is EINVAL', async () => {
     const world = new World();
     const nothing = new Uint8Array(8);
@@ -208,24 +239,16 @@ test('a server that forgets would let it take effect twice, and that is seen', a
   expect(await explore(true)).toContain('mine other mine');
 });
 
-test('a record that is the last group of the log is of a put that was not done', () => {
-  // What the cut between record and put leaves: the record is the last group.
-  const device = formattedDevice();
-  const clock = new VirtualClock();
-  const store = openStore(device, clock);
-  const request = { ...NONCE, again: false, digest: requestDigest(KEY, new Uint8Array(3)) };
-  new OnceTable(store).begin('root', request);
-  store.sync();
-  const reopened = openStore(device, clock);
-  expect(new OnceTable(reopened).judge('root', request)).toBe('new');
-  // And it is settled: a group that follows does not make it look done.
-  reopened.putAtomic('/state/later', OLD);
-  expect(new OnceTable(openStore(device, clock)).judge('root', request)).toBe('new');
-  // With a put behind it, it was done.
-  const whole = openStore(device, clock);
-  new OnceTable(whole).begin('root', { ...request, serial: 2 });
-  whole.putAtomic(KEY, MINE);
-  expect(new OnceTable(openStore(device, clock)).judge('root', { ...request, serial: 2 })).toBe('done');
+test('the record and the put are one group of the log, and one flush makes both durable', async () => {
+  const device = new FailingDevice(formattedDevice());
+  const world = new World({ device });
+  const client = world.client('root');
+  await world.settle(client.putAtomic('/state/first', OLD));
+  const { lastSequence } = world.service.store.stats();
+  device.flushes = 0;
+  await world.settle(client.putAtomic(KEY, MINE, META, first));
+  expect(world.service.store.stats().lastSequence).toBe(lastSequence + 1);
+  expect(device.flushes).toBe(1);
 });
 
 test('records that make no sense are no memory, and no harm', () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { DeviceError, VirtualClock } from '../../src/core/index.ts';
 import { fixedLatency, SimulatedDisk } from '../../src/faults/index.ts';
-import { format } from '../../src/statefs/index.ts';
+import { type CommitMode, format } from '../../src/statefs/index.ts';
 import {
   type AuditSink,
   checkPolicy,
@@ -233,13 +233,18 @@ describe('latency budgets', () => {
   }
 
   /** A store on a disk that takes its time, in virtual time. */
-  function slowWorld(speed: Partial<SlowWorld['speed']>, policy: Policy, sinks: AuditSink[] = []): SlowWorld {
+  function slowWorld(
+    speed: Partial<SlowWorld['speed']>,
+    policy: Policy,
+    sinks: AuditSink[] = [],
+    commit: CommitMode = 'checksummed',
+  ): SlowWorld {
     const clock = new VirtualClock(1_700_000_000_000);
     const now = { write: 0, flush: 0 };
     const latency = { latencyMs: (kind: string) => now[kind as 'write'] ?? 0 };
     const disk = new SimulatedDisk({ sectorCount: 8192, latency, clock });
     format(disk, { storeId: new Uint8Array(16).fill(3) });
-    const world = new World({ device: disk, clock, policy, sinks });
+    const world = new World({ device: disk, clock, policy, sinks, service: { commit } });
     return Object.assign(world, { speed: Object.assign(now, speed) });
   }
 
@@ -334,10 +339,11 @@ describe('latency budgets', () => {
   });
 
   test('time in the queue counts', async () => {
-    const world = slowWorld({ flush: 40 }, budgets({ deadlineMs: 50 }));
+    const world = slowWorld({}, budgets({ deadlineMs: 70 }), [], 'ordered');
     const client = world.client('app.a');
-    // Deletes flush on their own: the fourth has waited for three.
+    // In ordered mode each flushes on its own, twice: the third has waited for two.
     for (const name of ['a', 'b', 'c', 'd']) await world.settle(client.put(`/state/apps/a/${name}`, payloadOf(1)));
+    world.speed.flush = 20;
     const deletes = ['a', 'b', 'c', 'd'].map((name) => codeOfRejection(client.delete(`/state/apps/a/${name}`)));
     expect(await world.settle(Promise.all(deletes))).toEqual(['none', 'none', 'EDEADLINE', 'EDEADLINE']);
   });
@@ -373,6 +379,19 @@ describe('puts that arrive together share a flush', () => {
     for (const [i, client] of clients.entries()) await world.settle(client.putAtomic(`/state/${i}`, payloadOf(i)));
     expect(device.flushes).toBe(8);
     for (let i = 0; i < 8; i++) expect(await world.settle(clients[0]!.get(`/state/${i}`))).toEqual(payloadOf(i));
+  });
+
+  test('deletes share it too, with puts', async () => {
+    const { device, world } = counted();
+    const client = world.client('root');
+    for (const i of [0, 1, 2]) await world.settle(client.putAtomic(`/state/${i}`, payloadOf(1)));
+    device.flushes = 0;
+    const deletes = [0, 1, 2, 3].map((i) => client.delete(`/state/${i}`));
+    const put = client.putAtomic('/state/4', payloadOf(1));
+    expect(await world.settle(Promise.all(deletes))).toEqual([true, true, true, false]);
+    await world.settle(put);
+    expect(device.flushes).toBe(1);
+    expect(await world.settle(client.list())).toEqual(['/state/4']);
   });
 
   test('in ordered mode each put has its own two', async () => {
@@ -419,12 +438,19 @@ describe('puts that arrive together share a flush', () => {
       outcome(client.putAtomic('/state/1', payloadOf(1))),
       outcome(client.putAtomic('/state/2', payloadOf(2))),
       outcome(client.get('/state/1')),
+      outcome(client.delete(KEY)),
     ];
-    expect(await world.settle(Promise.all(all))).toEqual(['done', 'EIO, in doubt', 'EIO, in doubt', 'EIO']);
+    expect(await world.settle(Promise.all(all))).toEqual([
+      'done',
+      'EIO, in doubt',
+      'EIO, in doubt',
+      'EIO',
+      'EIO, in doubt',
+    ]);
     device.before = () => {};
     // The store has latched: what comes later is refused, and that is no doubt.
     expect(await world.settle(outcome(client.putAtomic('/state/3', payloadOf(3))))).toBe('EIO');
-    expect(await world.settle(outcome(client.get(KEY)))).toBe('done');
+    expect(await world.settle(outcome(client.get('/state/none')))).toBe('ENOENT');
   });
 });
 
