@@ -56,15 +56,22 @@ export const signals: Control = {
 /** Runs `powercut statefsd` until it is stopped. @returns the exit code */
 export async function runStatefsd(flags: StatefsdFlags, output: Output, control: Control): Promise<number> {
   const server = new StateServer(flags, output);
+  // Before it says that it serves, and before anything is open: no signal is ever met by the system's own way.
+  const offs = [
+    control.on('stop', (name) => server.finish(EXIT_CLEAN, name)),
+    control.on('reload', () => server.reload()),
+  ];
   try {
     await server.start();
+    return await server.serve();
   } catch (error) {
     await server.stop();
     if (codeOf(error) === undefined) throw error;
     output.err(`powercut statefsd: ${messageOf(error)}\n`);
     return EXIT_MISUSE;
+  } finally {
+    for (const off of offs) off();
   }
-  return server.serve(control);
 }
 
 /** The service with everything around it: image, store, audit, policy, sockets. */
@@ -77,14 +84,20 @@ class StateServer {
   #store: StateFs | undefined;
   #server: UnixServer | undefined;
   #service: StateFsService | undefined;
-  #policyRun: Promise<void> = Promise.resolve();
-  /** Ends {@link serve}. */
-  #finish: (exit: number, why: string) => void = () => {};
+  readonly #started: Settable<void> = settable();
+  #policyRun: Promise<void> = this.#started.promise;
+  /** How it is to end, once that is known. */
+  readonly #end: Promise<{ readonly exit: number; readonly why: string }>;
+  /** Ends {@link serve}. The first call counts. */
+  readonly finish: (exit: number, why: string) => void;
 
   constructor(flags: StatefsdFlags, output: Output) {
     this.#flags = flags;
     this.#output = output;
     this.#audit = new Audit({ clock: output.clock, sinks: this.#sinks });
+    const { promise, resolve } = settable<{ readonly exit: number; readonly why: string }>();
+    this.#end = promise;
+    this.finish = (exit, why) => resolve({ exit, why });
   }
 
   async start(): Promise<void> {
@@ -97,26 +110,16 @@ class StateServer {
     this.#service = this.#serviceOf(this.#store, authority);
     this.#audit.tell('server', 'start', 'OK', image);
     this.#server = await UnixServer.listen(this.#service, sockets);
+    this.#started.resolve();
     this.#tellStart(this.#store, this.#server);
   }
 
   /** Serves until it is told to stop, or the store takes no more changes. @returns the exit code */
-  async serve(control: Control): Promise<number> {
-    const finished = new Promise<{ readonly exit: number; readonly why: string }>((resolve) => {
-      this.#finish = (exit, why) => resolve({ exit, why });
-    });
-    const offs = [
-      control.on('stop', (name) => this.#finish(EXIT_CLEAN, name)),
-      control.on('reload', () => this.#reload()),
-    ];
-    // The store may have latched before anybody listened.
-    if (this.#store?.isLatched === true) this.#finish(EXIT_VIOLATION, 'the store takes no more changes');
-    const { exit, why } = await finished;
+  async serve(): Promise<number> {
+    const { exit, why } = await this.#end;
     this.#say('stopping', why);
     await this.#policyRun;
-    const stopped = await this.stop();
-    for (const off of offs) off();
-    return stopped ? exit : EXIT_VIOLATION;
+    return (await this.stop()) ? exit : EXIT_VIOLATION;
   }
 
   /** Answers what has arrived, and closes everything. @returns whether the store was closed cleanly */
@@ -179,7 +182,7 @@ class StateServer {
     } else if (event.type === 'superblock') this.#say('damage', `superblock: ${event.what}`);
     else if (event.type === 'latched') {
       this.#say('latched', `${messageOf(event.error)}: stopping, so that a restart can find out`);
-      this.#finish(EXIT_VIOLATION, 'the store takes no more changes');
+      this.finish(EXIT_VIOLATION, 'the store takes no more changes');
     }
   }
 
@@ -193,8 +196,8 @@ class StateServer {
     }
   }
 
-  /** Reads the policy anew. One after the other, however often it is asked for. */
-  #reload(): void {
+  /** Reads the policy anew, once it serves. One after the other, however often it is asked for. */
+  reload(): void {
     this.#policyRun = this.#policyRun.then(async () => {
       const { policy } = this.#flags;
       if (policy === undefined || this.#service === undefined) {
@@ -237,4 +240,17 @@ class StateServer {
     if (this.#flags.json === true) this.#output.out(`${JSON.stringify({ event, message })}\n`);
     else this.#output.err(`statefsd: ${event}: ${message}\n`);
   }
+}
+
+interface Settable<T> {
+  readonly promise: Promise<T>;
+  readonly resolve: (value: T) => void;
+}
+
+function settable<T>(): Settable<T> {
+  let resolve: (value: T) => void = () => {};
+  const promise = new Promise<T>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
 }

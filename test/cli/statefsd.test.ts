@@ -75,9 +75,9 @@ class Started {
     this.exit = runStatefsd(all, output, this.hand);
   }
 
-  /** Resolves once it serves. */
+  /** Resolves once it says that it serves. */
   async ready(): Promise<this> {
-    while (!this.hand.isHeld) await new Promise((resolve) => setTimeout(resolve, 5));
+    while (this.out === '') await new Promise((resolve) => setTimeout(resolve, 5));
     return this;
   }
 
@@ -113,6 +113,16 @@ test('it makes the image on first use, serves, closes cleanly, and finds everyth
   expect(await again.get('/state/apps/a/x')).toEqual(new Uint8Array([1, 2, 3]));
   again.close();
   expect(await second.stop()).toBe(0);
+});
+
+test('a signal that comes while it starts, or just as it says that it serves, stops it cleanly', async () => {
+  const early = new Started();
+  expect(early.hand.isHeld).toBe(true);
+  expect(await early.stop()).toBe(0);
+  expect(early.hand.isHeld).toBe(false);
+  expect(existsSync(at('s/app.a.sock'))).toBe(false);
+  const prompt = await new Started().ready();
+  expect(await prompt.stop()).toBe(0);
 });
 
 test('the audit has start, requests and stop, with the fields that are documented', async () => {
