@@ -144,7 +144,12 @@ export class Bounded extends DepthFirst {
   }
 }
 
-/** Each choice uniform and independent; runs never end by themselves. */
+/** What every choice of a media fault is called: 0 is none. */
+export const FAULT_LABEL = 'media fault';
+/** Of so many random choices of a fault one may be one. */
+const FAULTLESS_IN = 8;
+
+/** Each choice uniform and independent, but for faults, which are rarer; runs never end by themselves. */
 export class RandomChoices implements Enumeration {
   readonly sharedCount = -1;
   readonly #prng: Prng;
@@ -153,8 +158,10 @@ export class RandomChoices implements Enumeration {
     this.#prng = prng;
   }
 
-  choose(options: number, _label: string): number {
+  choose(options: number, label: string): number {
     if (options <= 1) return 0;
+    // Faults are rare: were each as likely as none, the first thing that is asked about would always fail.
+    if (label === FAULT_LABEL && this.#prng.below(FAULTLESS_IN) !== 0) return 0;
     return this.#prng.below(options);
   }
 

@@ -1,4 +1,5 @@
 import { type Choices, invariant, undisturbed } from '../core/index.ts';
+import { afterPowerCut, type MediaState, mended, noMediaFaults } from './media.ts';
 import type { DiskProfile } from './profiles.ts';
 import { SectorIndex } from './sector-index.ts';
 import { type SlotDelta, SlotTable } from './slot-table.ts';
@@ -41,6 +42,7 @@ export interface Checkpoint {
   readonly stamp: number;
   readonly cutStamp: number;
   readonly memory: VersionMark;
+  readonly media: MediaState;
 }
 
 /** What a run changed, up to a moment: enough to go back there. Valid until the arenas are rewound below it. */
@@ -49,6 +51,7 @@ export interface StateDelta {
   readonly pending: readonly number[];
   readonly dirtyCount: number;
   readonly stamp: number;
+  readonly media: MediaState;
 }
 
 /**
@@ -64,6 +67,8 @@ export class DiskState {
   choices: Choices = undisturbed;
   /** Is told of every answer. */
   onResolve: ((resolution: Resolution) => void) | undefined;
+  /** What is wrong with the medium. Kept with the rest of the state; MediaOverlay gives it its effect. */
+  media: MediaState = noMediaFaults;
   readonly #sectorBytes: number;
   /** Sectors that are damaged together. */
   readonly #groupSectors: number;
@@ -151,6 +156,16 @@ export class DiskState {
     this.#pending.length = kept;
   }
 
+  /** A flush that failed for good: what was to become durable is given up; no later flush decides about it. */
+  abandon(): void {
+    for (const slot of this.#pending) {
+      const flags = this.#table.flags[slot]!;
+      if ((flags & DIRTY) === 0) continue;
+      this.#dirtyCount--;
+      this.#setFlags(slot, (flags & ~DIRTY) | DISCARDED);
+    }
+  }
+
   /** FUA, write-through: what is newest in these sectors is durable. */
   settle(sector: number, sectorCount: number): void {
     for (let i = 0; i < sectorCount; i++) {
@@ -172,6 +187,7 @@ export class DiskState {
     }
     this.#dirtyCount = 0;
     this.#cutStamp = this.#stamp;
+    this.media = afterPowerCut(this.media);
   }
 
   /**
@@ -202,6 +218,19 @@ export class DiskState {
     const version =
       head === NO_NODE ? this.#table.top[slot]! : this.#versions.versionAt(this.#versions.pick(head, index));
     return this.#versions.view(version).slice();
+  }
+
+  /** Whether a sector that is decided reads as zeros for certain: never written, or only with zeros. */
+  isBlank(sector: number): boolean {
+    const slot = this.#index.find(sector);
+    if (slot < 0) return true;
+    return this.#table.top[slot] === ZERO_VERSION && this.#table.list[slot] === NO_NODE;
+  }
+
+  /** What the sector held before its last write; undefined where memory is reused and it is not remembered. */
+  previousBytes(sector: number): Uint8Array | undefined {
+    const slot = this.#index.find(sector);
+    return slot < 0 || this.#recycle ? undefined : this.#versions.view(this.#table.previous[slot]!).slice();
   }
 
   /** Sectors that a flush or a cut now would decide: written or discarded since. */
@@ -244,6 +273,7 @@ export class DiskState {
       stamp: this.#stamp,
       cutStamp: this.#cutStamp,
       memory: this.#versions.mark,
+      media: this.media,
     };
   }
 
@@ -254,6 +284,7 @@ export class DiskState {
     this.#dirtyCount = checkpoint.dirtyCount;
     this.#stamp = checkpoint.stamp;
     this.#cutStamp = checkpoint.cutStamp;
+    this.media = checkpoint.media;
   }
 
   /** Takes back the memory of what was written since. */
@@ -268,6 +299,7 @@ export class DiskState {
       pending: this.#pending.slice(),
       dirtyCount: this.#dirtyCount,
       stamp: this.#stamp,
+      media: this.media,
     };
   }
 
@@ -277,6 +309,7 @@ export class DiskState {
     this.#pending = delta.pending.slice();
     this.#dirtyCount = delta.dirtyCount;
     this.#stamp = delta.stamp;
+    this.media = delta.media;
   }
 
   /** Keeps the bytes of `source` for {@link replayWrite}: a version for each sector. */
@@ -318,6 +351,7 @@ export class DiskState {
     copy.#dirtyCount = this.#dirtyCount;
     copy.#stamp = this.#stamp;
     copy.#cutStamp = this.#cutStamp;
+    copy.media = this.media;
     return copy;
   }
 
@@ -373,7 +407,9 @@ export class DiskState {
     table.touch(slot);
     const flags = table.flags[slot]!;
     const [list, top] = [table.list[slot]!, table.top[slot]!];
+    if (this.media.active.length > 0) this.media = mended(this.media, this.#index.sectorOf(slot), 1);
     const twin = this.#versions.twinOf(list, top, version);
+    if (twin !== top) table.previous[slot] = top;
     if (twin !== top || (flags & OPEN) !== 0) {
       table.list[slot] = this.#versions.push(list, top, twin, this.#stamp, this.#cutStamp);
       table.top[slot] = twin;

@@ -11,6 +11,18 @@ export {
 } from './choices.ts';
 export { type Checkpoint, DiskState, type Resolution, type StateDelta } from './disk-state.ts';
 export { ImageCount } from './image-count.ts';
+export {
+  describeFault,
+  formatMedia,
+  type MediaFault,
+  type MediaFaultKind,
+  type MediaOptions,
+  type MediaState,
+  mediaFaultKinds,
+  parseMedia,
+  resolveMedia,
+} from './media.ts';
+export { type FlushPlan, MediaOverlay, type WritePlan } from './media-overlay.ts';
 export { chosenLatency, fixedLatency, type LatencyPlan, type OperationKind, randomLatency } from './latency.ts';
 export { type DiskProfile, type ProfileName, profileOf, profiles } from './profiles.ts';
 export {

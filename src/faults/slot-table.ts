@@ -6,10 +6,14 @@ export interface SlotDelta {
   readonly tops: Int32Array;
   readonly lists: Int32Array;
   readonly flags: Int32Array;
+  readonly previous: Int32Array;
 }
 
+/** Numbers of a journal entry. */
+const ENTRY = 5;
+
 /**
- * The state of each sector in three arrays, with an undo journal: to try something costs what it touches, whatever the
+ * The state of each sector in four arrays, with an undo journal: to try something costs what it touches, whatever the
  * size of the disk. A slot's first change after a checkpoint is journaled once.
  */
 export class SlotTable {
@@ -18,10 +22,12 @@ export class SlotTable {
   /** Head of the list of versions; NO_NODE where `top` is the only one. */
   list: Int32Array;
   flags: Uint8Array;
+  /** The version that was on top before the last write. */
+  previous: Int32Array;
   #journaled: Int32Array;
   #generation = 0;
   #journaling = false;
-  /** Four numbers an entry: slot, top, list, flags. */
+  /** Five numbers an entry: slot, top, list, flags, previous. */
   #journal: Int32Array = new Int32Array(1024);
   #journalLength = 0;
 
@@ -29,6 +35,7 @@ export class SlotTable {
     this.top = new Int32Array(slotCount);
     this.list = new Int32Array(slotCount);
     this.flags = new Uint8Array(slotCount);
+    this.previous = new Int32Array(slotCount);
     this.#journaled = new Int32Array(slotCount);
   }
 
@@ -38,6 +45,7 @@ export class SlotTable {
     const length = Math.max(slotCount, this.top.length * 2, 256);
     this.top = resized(this.top, length);
     this.list = resized(this.list, length);
+    this.previous = resized(this.previous, length);
     this.#journaled = resized(this.#journaled, length);
     const flags = new Uint8Array(length);
     flags.set(this.flags);
@@ -48,14 +56,15 @@ export class SlotTable {
   touch(slot: number): void {
     if (!this.#journaling || this.#journaled[slot] === this.#generation) return;
     this.#journaled[slot] = this.#generation;
-    if (this.#journalLength + 4 > this.#journal.length)
+    if (this.#journalLength + ENTRY > this.#journal.length)
       this.#journal = resized(this.#journal, this.#journal.length * 2);
     const at = this.#journalLength;
     this.#journal[at] = slot;
     this.#journal[at + 1] = this.top[slot]!;
     this.#journal[at + 2] = this.list[slot]!;
     this.#journal[at + 3] = this.flags[slot]!;
-    this.#journalLength = at + 4;
+    this.#journal[at + 4] = this.previous[slot]!;
+    this.#journalLength = at + ENTRY;
   }
 
   /** Starts journaling, or nests. Checkpoints are undone in the reverse order. */
@@ -68,11 +77,12 @@ export class SlotTable {
   /** Restores every entry as it was at the checkpoint. */
   undo(checkpoint: number): void {
     const journal = this.#journal;
-    for (let at = this.#journalLength - 4; at >= checkpoint; at -= 4) {
+    for (let at = this.#journalLength - ENTRY; at >= checkpoint; at -= ENTRY) {
       const slot = journal[at]!;
       this.top[slot] = journal[at + 1]!;
       this.list[slot] = journal[at + 2]!;
       this.flags[slot] = journal[at + 3]!;
+      this.previous[slot] = journal[at + 4]!;
     }
     this.#journalLength = checkpoint;
     this.#generation++;
@@ -80,19 +90,21 @@ export class SlotTable {
 
   /** The entries, as they are now, of all slots touched since the checkpoint. */
   capture(checkpoint: number): SlotDelta {
-    const count = (this.#journalLength - checkpoint) / 4;
+    const count = (this.#journalLength - checkpoint) / ENTRY;
     const slots = new Int32Array(count);
     const tops = new Int32Array(count);
     const lists = new Int32Array(count);
     const flags = new Int32Array(count);
+    const previous = new Int32Array(count);
     for (let i = 0; i < count; i++) {
-      const slot = this.#journal[checkpoint + i * 4]!;
+      const slot = this.#journal[checkpoint + i * ENTRY]!;
       slots[i] = slot;
       tops[i] = this.top[slot]!;
       lists[i] = this.list[slot]!;
       flags[i] = this.flags[slot]!;
+      previous[i] = this.previous[slot]!;
     }
-    return { slots, tops, lists, flags };
+    return { slots, tops, lists, flags, previous };
   }
 
   /** Sets the entries that a delta has. */
@@ -103,6 +115,7 @@ export class SlotTable {
       this.top[slot] = delta.tops[i]!;
       this.list[slot] = delta.lists[i]!;
       this.flags[slot] = delta.flags[i]!;
+      this.previous[slot] = delta.previous[i]!;
     }
   }
 
@@ -118,6 +131,7 @@ export class SlotTable {
     copy.top = this.top.slice();
     copy.list = this.list.slice();
     copy.flags = this.flags.slice();
+    copy.previous = this.previous.slice();
     copy.#journaled = new Int32Array(this.top.length);
     return copy;
   }
