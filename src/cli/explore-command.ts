@@ -60,7 +60,7 @@ export async function exploreHere(
     ...more,
   };
   const exploring =
-    flags.workers > 1
+    flags.workers > 1 && flags.faults === undefined
       ? exploreInWorkers({ module: SCENARIO_MODULE, data: source }, { ...options, workers: flags.workers })
       : exploreAsync(scenario, { ...options, ...stackOf(flags.through) });
   return exploring

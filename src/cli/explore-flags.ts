@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from 'commander';
 import type { ExploreOptions, Shard, StrategyName } from '../explore/index.ts';
-import type { ProfileName } from '../faults/index.ts';
+import type { MediaFaultKind, ProfileName } from '../faults/index.ts';
 import type { CommitMode } from '../statefs/index.ts';
 import { misuse, tokenPath } from './scenarios.ts';
 import type { Through } from './stack.ts';
@@ -15,6 +15,8 @@ export interface ExploreFlags {
   readonly seed?: number;
   readonly runs?: number;
   readonly bound?: number;
+  readonly faults?: readonly MediaFaultKind[];
+  readonly maxFaults?: number;
   readonly time?: number;
   readonly maxRecoveries?: number;
   readonly maxViolations?: number;
@@ -51,6 +53,13 @@ export function checkTogether(flags: ExploreFlags): void {
   if (flags.out !== undefined && flags.resume !== undefined) {
     throw misuse('--out: with --resume the results go on in the file of that');
   }
+  if (flags.maxFaults !== undefined && flags.faults === undefined) throw misuse('--max-faults: it goes with --faults');
+  if (
+    flags.faults !== undefined &&
+    (flags.shard !== undefined || flags.out !== undefined || flags.resume !== undefined)
+  ) {
+    throw misuse('--faults: it is explored in one piece: without --shard, --out and --resume');
+  }
   if (flags.break === 'temp-flush' && flags.commit === 'checksummed') {
     throw misuse('--break temp-flush: a checksummed commit has no such flush; use --commit ordered');
   }
@@ -62,6 +71,7 @@ export function exploreOptions(flags: ExploreFlags): ExploreOptions {
   const optional = { seed: flags.seed, runs: flags.runs, bound: flags.bound, timeMs: flags.time };
   const limits = { maxRecoveries: flags.maxRecoveries, maxViolations: flags.maxViolations, shard: flags.shard };
   for (const [key, value] of Object.entries({ ...optional, ...limits })) if (value !== undefined) options[key] = value;
+  if (flags.faults !== undefined) options['media'] = { kinds: flags.faults, maxFaults: flags.maxFaults ?? 1 };
   return options as ExploreOptions;
 }
 

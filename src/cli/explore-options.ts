@@ -4,6 +4,7 @@ import { brokenRules, serviceBreaks, services, workloads } from '../testing/inde
 import type { CommandContext } from './command.ts';
 import { runExplore } from './explore-command.ts';
 import { type ExploreFlags, parseShard } from './explore-flags.ts';
+import { EXPLORED_FAULTS, parseFaults } from './faults-option.ts';
 import { parseCount, parseSize, parseTimeMs } from './units.ts';
 
 const EXPLORE_HELP = `
@@ -21,6 +22,9 @@ Disks (--profile), by what a cut may do to what was not flushed:
   4kn            each sector of 4096 bytes is old or new
   512e           the same in 512 bytes, or all 4096 around it are noise
   harsh          the same in 512 bytes, or torn inside
+
+Faults (--faults), of which the invariant is told in its history (docs/disk-model.md):
+  ${EXPLORED_FAULTS.join(', ')}
 
 Rules to take away (--break), to see the explorer object:
 ${Object.entries(brokenRules)
@@ -66,6 +70,8 @@ export function exploreCommand({ output, exit }: CommandContext): Command {
     .option('--seed <n>', 'of --strategy random; default 1', parseCount(0))
     .option('--runs <n>', 'of --strategy random: cuts to draw; default 1000', parseCount(1))
     .option('--bound <k>', 'of --strategy bounded: deviations from "everything persisted"; default 1', parseCount(0))
+    .option('--faults <kinds>', 'faults of the medium beside the cuts: bit-rot,lost-write; see below', parseFaults)
+    .option('--max-faults <n>', 'of --faults: in one run; default 1', parseCount(1, 16))
     .option('--time <time>', 'stop after this long: 30s, 5m; the result says incomplete', parseTimeMs)
     .option('--max-recoveries <n>', 'stop after so many recoveries', parseCount(1))
     .option('--max-violations <n>', 'stop after so many recoveries that violate; default 5', parseCount(1))

@@ -12,6 +12,8 @@ const ROWS_SHOWN = 40;
 /** The verdict of an exploration. */
 export function exitCode(result: ExploreResult, flags: ExploreFlags): number {
   if (result.violations.length > 0 || result.nondeterminism !== undefined) return EXIT_VIOLATION;
+  // What was asked for and did not happen was not shown.
+  if (result.incompleteReason?.startsWith('no fault') === true) return EXIT_VIOLATION;
   return flags.requireComplete && !result.complete ? EXIT_INCOMPLETE : EXIT_CLEAN;
 }
 
@@ -33,6 +35,7 @@ export function toJson(result: ExploreResult, flags: ExploreFlags): unknown {
     images: result.images.toString(),
     imagesByDepth: result.imagesByDepth.map(String),
     recoveries: result.recoveries,
+    faults: result.faults,
     violatingRecoveries: result.violatingRecoveries,
     violations: result.violations.map(({ token, message, where, cuts, kept }) => ({
       token,
@@ -87,9 +90,15 @@ function summaryOf(result: ExploreResult, output: Output): string {
       : paint(output, 'yellow', `INCOMPLETE: ${result.incompleteReason}${more}`),
     `${shareOf(result)}${result.crashPoints} crash points, ${images}`,
     `${formatCount(result.recoveries)} recoveries in ${formatMs(result.elapsedMs)}`,
+    ...faultsOf(result),
     verdictOf(result, output),
   ];
   return lines.join('\n');
+}
+
+function faultsOf(result: ExploreResult): string[] {
+  const fired = Object.entries(result.faults).map(([kind, count]) => `${kind} ${formatCount(count)}`);
+  return fired.length === 0 ? [] : [`faults that fired: ${fired.join(', ')}`];
 }
 
 /** What of it was covered, where that can be said. */

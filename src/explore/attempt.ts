@@ -7,7 +7,17 @@ import {
   type WriteZeroesOptions,
 } from '../blockdev/index.ts';
 import { type Choices, CodedError, DeviceError, messageOf } from '../core/index.ts';
-import { type Checkpoint, type DiskState, NondeterminismError, type StateDelta } from '../faults/index.ts';
+import {
+  type Checkpoint,
+  type DiskState,
+  type MediaFault,
+  type MediaOptions,
+  MediaOverlay,
+  NondeterminismError,
+  planFlush,
+  planWrite,
+  type StateDelta,
+} from '../faults/index.ts';
 import type { History, HistoryEvent } from './history.ts';
 import { isThenable, type RecoveryRun, type Scenario } from './scenario.ts';
 import type { StepLog } from './steps.ts';
@@ -40,6 +50,9 @@ export interface AttemptSetup {
   /** Snapshots after this many choices or fewer were taken by the run before; -1: none were. */
   readonly sharedCount: number;
   readonly maxSteps: number;
+  /** Which faults of the medium may fire; undefined: none. */
+  readonly media: Required<MediaOptions> | undefined;
+  readonly onFault: (fault: MediaFault) => void;
   readonly linear: Linearity;
   readonly log: StepLog | undefined;
 }
@@ -130,6 +143,15 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
     this.#history = this.#history.with(event);
     // Nothing was changed: the next recovery would find this very disk, and observe this again.
     if (this.#changed) this.#pending = true;
+  }
+
+  /** Called when a fault of the medium is about to take effect. */
+  noteFault(fault: MediaFault): void {
+    this.mayCut('before a fault');
+    this.#setup.onFault(fault);
+    this.#tell({ kind: 'fault', fault });
+    // A fault that goes with the power: the next recovery may find more than this one.
+    this.#changed = true;
   }
 
   /** Called for each device operation. */
@@ -232,6 +254,7 @@ export class RecoveryDisk implements BlockDevice {
   readonly #attempt: Attempt;
   readonly #linear: Linearity;
   readonly #log: StepLog | undefined;
+  readonly #media: MediaOverlay | undefined;
   #flushCount = 0;
   #closed = false;
 
@@ -240,6 +263,8 @@ export class RecoveryDisk implements BlockDevice {
     this.#attempt = attempt;
     this.#linear = setup.linear;
     this.#log = setup.log;
+    const note = (fault: MediaFault) => attempt.noteFault(fault);
+    this.#media = setup.media === undefined ? undefined : new MediaOverlay(setup.state, setup.media, note);
     this.sectorBytes = setup.state.profile.sectorBytes;
     this.physicalSectorBytes = setup.state.profile.physicalSectorBytes;
     this.sectorCount = setup.state.sectorCount;
@@ -250,7 +275,8 @@ export class RecoveryDisk implements BlockDevice {
     this.#attempt.step();
     const sectorCount = checkTransfer(this, sector, target);
     this.#log?.operation('read', sector, sectorCount);
-    this.#state.read(sector, target);
+    if (this.#media === undefined) this.#state.read(sector, target);
+    else this.#media.read(sector, target);
   }
 
   write(sector: number, source: Uint8Array, options?: WriteOptions): void {
@@ -258,11 +284,15 @@ export class RecoveryDisk implements BlockDevice {
     const sectorCount = checkTransfer(this, sector, source);
     const fua = options?.fua === true;
     this.#beforeWrite(fua ? 'fua' : 'write', sector, sectorCount, source);
-    this.#state.write(sector, source);
-    this.#afterWrite();
-    if (!fua) return;
+    const plan = planWrite(this.#media, sector, sectorCount);
+    if (plan.sectorCount > 0) {
+      this.#state.write(plan.sector, source.subarray(0, plan.sectorCount * this.sectorBytes));
+      this.#afterWrite();
+    }
+    if (plan.error !== undefined) throw plan.error;
+    if (!fua || plan.sectorCount === 0) return;
     this.#attempt.mayCut('before a durable write completes');
-    this.#state.settle(sector, sectorCount);
+    this.#state.settle(plan.sector, plan.sectorCount);
   }
 
   flush(): void {
@@ -270,7 +300,10 @@ export class RecoveryDisk implements BlockDevice {
     this.#attempt.step();
     this.#log?.operation('flush', 0, 0);
     this.#flushCount++;
-    if (this.#state.dirtyCount === 0) return;
+    const plan = planFlush(this.#media);
+    if (plan.outcome === 'abandon') this.#state.abandon();
+    if ('error' in plan) throw plan.error;
+    if (this.#state.dirtyCount === 0 || plan.outcome === 'lie') return;
     this.#attempt.mayCut(`before its flush ${this.#flushCount} completes`);
     this.#state.settleAll();
   }
@@ -288,8 +321,12 @@ export class RecoveryDisk implements BlockDevice {
     checkOpen(this.#closed);
     checkRange(this, sector, sectorCount);
     this.#beforeWrite('writeZeroes', sector, sectorCount);
-    this.#state.writeZeroes(sector, sectorCount);
-    this.#afterWrite();
+    const plan = planWrite(this.#media, sector, sectorCount);
+    if (plan.sectorCount > 0) {
+      this.#state.writeZeroes(plan.sector, plan.sectorCount);
+      this.#afterWrite();
+    }
+    if (plan.error !== undefined) throw plan.error;
   }
 
   close(): void {

@@ -1,11 +1,21 @@
 import { assertInteger, type Clock, describeValue, systemClock } from '../core/index.ts';
 import { keptSectors } from './labels.ts';
 import { Ledger, type Shard } from './ledger.ts';
+import { PlanTotals } from './plan-totals.ts';
 import type { CrashPointResult, ExploreResult, Nondeterminism, Violation } from './result.ts';
 import type { Scenario } from './scenario.ts';
-import { type PointSurvey, runAsync, runSync, Session, type StackOptions, strictly, type Work } from './session.ts';
+import {
+  misuse,
+  type PointSurvey,
+  runAsync,
+  runSync,
+  Session,
+  type StackOptions,
+  strictly,
+  type Work,
+} from './session.ts';
 import { linearityOf, type Strategy, type StrategyOptions, strategyOf } from './strategy.ts';
-import { encodeToken, type Level } from './token.ts';
+import { type Case, encodeToken, type Level } from './token.ts';
 import { runUnit, type Unit, type UnitLimits, type UnitStart } from './unit.ts';
 
 export interface ExploreOptions extends StackOptions, StrategyOptions {
@@ -49,7 +59,7 @@ export function explore<Op, Observation>(
   scenario: Scenario<Op, Observation>,
   options: ExploreOptions = {},
 ): ExploreResult {
-  return runSync(exploreAll(new Exploration(scenario as Scenario, options)));
+  return runSync(exploreEveryPlan(scenario as Scenario, options));
 }
 
 /** {@link explore} for a scenario whose members may return promises. Recoveries still run one after another. */
@@ -57,7 +67,23 @@ export async function exploreAsync<Op, Observation>(
   scenario: Scenario<Op, Observation>,
   options: ExploreOptions = {},
 ): Promise<ExploreResult> {
-  return runAsync(exploreAll(new Exploration(scenario as Scenario, options)));
+  return runAsync(exploreEveryPlan(scenario as Scenario, options));
+}
+
+/** The workload without a fault, then with each that may happen in it. */
+function* exploreEveryPlan(scenario: Scenario, options: ExploreOptions): Work<ExploreResult> {
+  if (options.media === undefined) return yield* exploreAll(new Exploration(scenario, options));
+  const { done, onUnit, shard } = options;
+  if (done !== undefined || onUnit !== undefined || shard !== undefined) {
+    throw misuse('media: faults of the medium are explored in one piece: without shard, done and onUnit');
+  }
+  const plans = new PlanTotals(options);
+  for (let plan: readonly number[] | undefined = options.plan ?? []; plan !== undefined && plans.mayGoOn; ) {
+    const exploration: Exploration = new Exploration(scenario, { ...options, ...plans.left, plan });
+    plans.add(yield* exploreAll(exploration));
+    plan = exploration.nextPlan;
+  }
+  return plans.result;
 }
 
 function* exploreAll(exploration: Exploration): Work<ExploreResult> {
@@ -125,7 +151,9 @@ export class Exploration {
     yield* this.#session.record();
     this.#points = this.#session.survey();
     this.#strategy = strategyOf(this.#options, this.#points.length);
-    this.#ledger = new Ledger(this.#points, this.#options.shard);
+    const { sharedEvents } = this.#session;
+    const own = this.#points.filter(({ eventIndex }) => eventIndex >= sharedEvents);
+    this.#ledger = new Ledger(own, this.#options.shard);
     const adopted = this.#ledger.adopt((this.#options.done ?? []).filter(isRepeatable), (unit) => this.#ends(unit));
     this.#maxRecoveries = adopted.reduce((sum, unit) => sum + unit.recoveries, this.#maxRecoveries);
     if (this.#options.onlyDone === true) this.#hasEnded = true;
@@ -134,6 +162,11 @@ export class Exploration {
   /** Of the recorded workload: equal for all who explore the same. */
   get fingerprint(): number {
     return this.#session.fingerprint;
+  }
+
+  /** Of the workload's faults, those to be explored after these. */
+  get nextPlan(): readonly number[] | undefined {
+    return this.#session.nextPlan;
   }
 
   /** The next unit to be run; undefined: there is none, or a limit was reached. */
@@ -184,11 +217,12 @@ export class Exploration {
       coveredShare: complete ? 1 : this.#shareOf(totals),
       clean: complete && totals.violating === 0,
       crashPoints: points.length,
-      momentsCovered: complete ? this.#session.events.length + 1 : points.length,
+      momentsCovered: complete ? this.#session.events.length + 1 - this.#session.sharedEvents : points.length,
       images: totals.imagesByDepth[0] ?? 0n,
       imagesByDepth: totals.imagesByDepth,
       recoveries: totals.recoveries,
       rechecks: totals.rechecks,
+      faults: Object.fromEntries(this.#session.faultCounts),
       violations,
       violatingRecoveries: totals.violating,
       nondeterminism: totals.nondeterminism,
@@ -321,6 +355,7 @@ export class Exploration {
       settings: this.#options.settings ?? {},
       profile: this.#session.profile.name,
       linear: this.#session.linear,
+      ...this.#mediaPlan(),
       fingerprint: this.#session.fingerprint,
       crashPoint: index,
       levels,
@@ -331,10 +366,16 @@ export class Exploration {
       crashPoint: index,
       where: [this.#points[index]!.label, ...outcome.cuts],
       levels,
+      plan: this.#session.plan,
       cuts: levels.length,
       kept: keptSectors(outcome.logs),
       history: outcome.history.events,
     };
+  }
+
+  #mediaPlan(): Pick<Case, 'media'> {
+    const { media, plan } = this.#session;
+    return media === undefined ? {} : { media: { options: media, plan } };
   }
 
   #report(crashPoint: number, recoveries: number, violations: number): void {

@@ -1,3 +1,5 @@
+import type { MediaFault } from '../faults/index.ts';
+
 /** What happened, as the world outside of the disk saw it. */
 export type HistoryEvent<Op, Observation> =
   /** The operation was issued; from now on its effect may be there. */
@@ -8,7 +10,9 @@ export type HistoryEvent<Op, Observation> =
   | { readonly kind: 'fail'; readonly op: Op }
   /** A recovery reported this. */
   | { readonly kind: 'observe'; readonly observation: Observation }
-  | { readonly kind: 'cut' };
+  | { readonly kind: 'cut' }
+  /** Something failed beside the power: from now on what this may do to a store is allowed, as the invariant sees it. */
+  | { readonly kind: 'fault'; readonly fault: MediaFault };
 
 /**
  * A list of events that is never changed, only continued: histories that share a beginning share it in memory, and the

@@ -111,6 +111,8 @@ class Candidates {
         return this.#with(this.#contents, this.#without(event.op));
       case 'cut':
         return this.#with(this.possible(), []);
+      case 'fault':
+        return this;
       case 'observe':
         return this.#pinned(event.observation);
     }

@@ -1,3 +1,4 @@
+import { describeFault } from '../faults/index.ts';
 import type { KeptSector } from './result.ts';
 import { describeOp, type Scenario } from './scenario.ts';
 import type { StepLog } from './steps.ts';
@@ -6,6 +7,12 @@ import type { CrashPoint } from './trace.ts';
 /** Where a crash point is, with what was in flight. */
 export function labelOf(scenario: Scenario, point: CrashPoint): string {
   const { inFlight, last } = point.history;
+  const faults = point.history.events.flatMap((event) => (event.kind === 'fault' ? [describeFault(event.fault)] : []));
+  if (faults.length > 0) {
+    const ops =
+      inFlight.length === 0 ? '' : `, ${inFlight.map((op) => describeOp(scenario, op)).join(' and ')} in flight`;
+    return `${point.where}${ops}, with ${faults.join(' and ')}`;
+  }
   if (inFlight.length > 0) {
     return `${point.where}, ${inFlight.map((op) => describeOp(scenario, op)).join(' and ')} in flight`;
   }

@@ -56,6 +56,7 @@ function renderStep(step: Step, describe: (op: unknown) => string): string[] {
   if (step.kind !== 'tell') return [`  ${describeStep(step)}`];
   const { event } = step;
   if (event.kind === 'observe') return [`  observed ${briefly(event.observation, OBSERVATION_SHOWN)}`];
+  if (event.kind === 'fault') return [`  FAULT ${describeStep(step)}`];
   return event.kind === 'cut' ? ['  cut'] : [`  ${event.kind} ${describe(event.op)}`];
 }
 

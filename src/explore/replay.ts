@@ -1,3 +1,4 @@
+import { describeFault } from '../faults/index.ts';
 import { keptSectors, labelOf } from './labels.ts';
 import type { KeptSector } from './result.ts';
 import { describeOp, type Scenario } from './scenario.ts';
@@ -59,7 +60,7 @@ function* tell(scenario: Scenario, token: string, options: StackOptions): Work<S
       `token: it is of scenario ${JSON.stringify(theCase.scenario)}, not of ${JSON.stringify(scenario.name)}: replay it with that one`,
     );
   }
-  const session = new Session(scenario, withProfile(options, theCase), theCase.linear);
+  const session = new Session(scenario, stackOf(options, theCase), theCase.linear);
   yield* session.record();
   if (session.fingerprint !== theCase.fingerprint) {
     throw misuse('token: the workload is not the one that it was made from: explore again for a new token');
@@ -82,9 +83,11 @@ function* tell(scenario: Scenario, token: string, options: StackOptions): Work<S
   };
 }
 
-function withProfile(options: StackOptions, theCase: Case): StackOptions {
-  if (options.profile !== undefined) return options;
-  return { ...options, profile: theCase.profile as NonNullable<StackOptions['profile']> };
+/** Profile and faults are the token's. */
+function stackOf(options: StackOptions, theCase: Case): StackOptions {
+  const profile = options.profile ?? (theCase.profile as NonNullable<StackOptions['profile']>);
+  const { media } = theCase;
+  return { ...options, profile, ...(media === undefined ? {} : { media: media.options, plan: media.plan }) };
 }
 
 /** The trace up to and with what is in flight at the crash point. */
@@ -118,6 +121,8 @@ function notDurable(events: readonly TraceEvent[]): Set<TraceEvent> {
 
 function describeEvent(scenario: Scenario, event: TraceEvent): string {
   if (event.kind === 'flush') return 'flush';
+  if (event.kind === 'failed-flush') return 'flush, which fails';
+  if (event.kind === 'fault') return `FAULT ${describeFault(event.fault)}`;
   if (event.kind === 'write') {
     return `${event.fua ? 'durable write' : 'write'} ${describeSectors(event.sector, event.versions.length)}`;
   }

@@ -1,3 +1,4 @@
+import type { MediaFaultKind } from '../faults/index.ts';
 import type { HistoryEvent } from './history.ts';
 import type { Level } from './token.ts';
 
@@ -25,6 +26,8 @@ export interface Violation {
   /** Where the power failed: in the workload, then in each recovery. */
   readonly where: readonly string[];
   readonly levels: readonly Level[];
+  /** What was chosen in the workload: which faults of the medium fired there. Empty: none. */
+  readonly plan: readonly number[];
   /** Number of power cuts. */
   readonly cuts: number;
   /** What was open and was read, in that order. */
@@ -81,6 +84,8 @@ export interface ExploreResult {
   readonly recoveries: number;
   /** Recoveries repeated to see whether they agree; not among `recoveries`. */
   readonly rechecks: number;
+  /** How often each kind of media fault fired, in workloads and in recoveries; empty where none was asked for. */
+  readonly faults: Readonly<Partial<Record<MediaFaultKind, number>>>;
   readonly violations: readonly Violation[];
   /** Recoveries that violated; several may come down to one entry of `violations`. */
   readonly violatingRecoveries: number;

@@ -1,20 +1,25 @@
 import type { BlockDevice } from '../blockdev/index.ts';
-import { assertInteger, type Choices, CodedError, invariant } from '../core/index.ts';
+import { assertInteger, type Choices, CodedError, invariant, undisturbed } from '../core/index.ts';
 import {
   type Checkpoint,
+  ChoiceRecorder,
   type DiskProfile,
   DiskState,
   ImageCount,
+  type MediaFault,
+  type MediaFaultKind,
+  type MediaOptions,
   type ProfileName,
   profileOf,
   RecordedChoices,
+  resolveMedia,
 } from '../faults/index.ts';
 import { Attempt, type AttemptSetup, RecoveryDisk } from './attempt.ts';
 import type { History } from './history.ts';
 import { labelOf } from './labels.ts';
 import { isThenable, type Scenario } from './scenario.ts';
 import { StepLog } from './steps.ts';
-import type { Level, Linearity } from './token.ts';
+import { type Level, type Linearity, withoutTrailingZeros } from './token.ts';
 import { type CrashPoint, fingerprint, RecordingDisk, RecordingRun, type TraceEvent, TracePlayer } from './trace.ts';
 
 /** Steps of work that may have to wait for a scenario; one that is synchronous never yields. */
@@ -28,6 +33,10 @@ export interface StackOptions {
   readonly through?: (backend: BlockDevice) => BlockDevice;
   /** What `through` and the scenario were made from, kept in tokens for the one who replays. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Faults of the medium, beside the cuts. Default: none. */
+  readonly media?: MediaOptions;
+  /** Which of them the workload has, as its choices; an exploration goes on from there. Default: none. */
+  readonly plan?: readonly number[];
   /** A recovery with more device operations than this has not ended. Default 250,000. */
   readonly maxSteps?: number;
 }
@@ -50,6 +59,8 @@ interface CaseOutcome {
 /** What is known of a crash point before anything is explored from it. */
 export interface PointSurvey {
   readonly index: number;
+  /** How many events of the trace have happened. */
+  readonly eventIndex: number;
   readonly label: string;
   /** Images that a cut there can leave. */
   readonly images: bigint;
@@ -74,12 +85,22 @@ export class Session {
   #sought: { readonly start: Checkpoint; readonly player: TracePlayer; point: CrashPoint } | undefined;
   readonly #through: (backend: BlockDevice) => BlockDevice;
   readonly #maxSteps: number;
+  readonly media: Required<MediaOptions> | undefined;
+  readonly #given: readonly number[];
+  #chosen: ChoiceRecorder = new ChoiceRecorder(undisturbed);
+  /** How often each kind of fault has fired, in the workload and in recoveries. */
+  readonly faultCounts: Map<MediaFaultKind, number> = new Map();
 
   constructor(scenario: Scenario, options: StackOptions, linear: Linearity) {
     this.scenario = checkScenario(scenario);
     this.profile = profileOf(options.profile ?? 'nvme-512');
     this.linear = linear;
     this.#through = options.through ?? ((backend) => backend);
+    this.media = options.media === undefined ? undefined : resolveMedia(options.media);
+    if (this.media?.kinds.includes('latency-spike')) {
+      throw misuse('media: latency-spike: no time passes in an exploration; use SimulatedDisk for it');
+    }
+    this.#given = options.plan ?? [];
     this.#maxSteps = options.maxSteps ?? 250_000;
     assertInteger(this.#maxSteps, 'maxSteps', 1);
     const sectorCount = (scenario.disk.sectorCount * 512) / this.profile.sectorBytes;
@@ -103,12 +124,37 @@ export class Session {
     this.state.settleAll();
     const before = this.state.checkpoint();
     const events: TraceEvent[] = [];
-    const recorder = new RecordingDisk(this.state, events);
+    this.#chosen = new ChoiceRecorder(new RecordedChoices(this.#given));
+    this.state.choices = this.#chosen;
+    const recorder = new RecordingDisk(this.state, events, this.media);
     const worked = this.scenario.workload(this.#through(recorder), new RecordingRun(events));
     if (isThenable(worked)) yield worked;
     this.state.undo(before);
     this.events = events;
+    for (const event of events) if (event.kind === 'fault') this.#count(event.fault);
     this.#fingerprint = fingerprint(events, (version) => this.state.internedBytes(version));
+  }
+
+  /** What was chosen in the workload: which of its requests went wrong, and how. */
+  get plan(): readonly number[] {
+    return withoutTrailingZeros(this.#chosen.values);
+  }
+
+  /** The plan after this one, in the order of a depth-first search; undefined: there is none. */
+  get nextPlan(): readonly number[] | undefined {
+    const { choices } = this.#chosen;
+    const at = choices.findLastIndex(({ value, options }) => value + 1 < options);
+    if (at < 0) return undefined;
+    return [...choices.slice(0, at).map(({ value }) => value), choices[at]!.value + 1];
+  }
+
+  /** Events up to and with the first fault of the workload: up to there it is the one without. 0: there is none. */
+  get sharedEvents(): number {
+    return this.events.findIndex(({ kind }) => kind === 'fault') + 1;
+  }
+
+  #count({ kind }: MediaFault): void {
+    this.faultCounts.set(kind, (this.faultCounts.get(kind) ?? 0) + 1);
   }
 
   player(): TracePlayer {
@@ -126,7 +172,8 @@ export class Session {
       this.state.cut();
       const images = new ImageCount();
       images.multiply(this.state, pending);
-      points.push({ index: point.index, label: labelOf(this.scenario, point), images: images.product });
+      const { index, eventIndex } = point;
+      points.push({ index, eventIndex, label: labelOf(this.scenario, point), images: images.product });
       this.state.undo(here);
     }
     this.state.undo(before);
@@ -161,6 +208,8 @@ export class Session {
       captures: options.captures,
       sharedCount: options.sharedCount ?? -1,
       maxSteps: this.#maxSteps,
+      media: this.media,
+      onFault: (fault) => this.#count(fault),
       log: options.log,
     };
     const attempt = new Attempt(setup);

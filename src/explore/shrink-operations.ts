@@ -1,7 +1,6 @@
 import { type ExploreOptions, explore } from './explore.ts';
 import type { ExploreResult, Violation } from './result.ts';
 import type { Scenario } from './scenario.ts';
-import type { Level } from './token.ts';
 
 export interface ShrinkOptions {
   /** How to explore: all that decides whether a shorter workload still fails. */
@@ -17,7 +16,7 @@ export interface SmallFailure<Step> {
   readonly violation: Violation;
   /** Operations that begin in it: of the workload up to the cut, and of the recoveries. */
   readonly operations: number;
-  /** Choices other than "everything persisted", in all recoveries. */
+  /** Choices other than "everything persisted, nothing failed". */
   readonly deviations: number;
 }
 
@@ -52,13 +51,14 @@ export function shrinkSteps<Step, Op, Observation>(
     steps: best.steps,
     violation,
     operations: operationsIn(violation),
-    deviations: deviationsIn(violation.levels),
+    deviations: deviationsIn(violation),
   };
 }
 
-/** How many choices are other than the first. */
-export function deviationsIn(levels: readonly Level[]): number {
-  return levels.reduce((sum, { choices }) => sum + choices.filter((value) => value !== 0).length, 0);
+/** How many choices are other than the first: in the workload, and in all recoveries. */
+export function deviationsIn({ plan, levels }: Pick<Violation, 'plan' | 'levels'>): number {
+  const lists = [plan, ...levels.map(({ choices }) => choices)];
+  return lists.reduce((sum, choices) => sum + choices.filter((value) => value !== 0).length, 0);
 }
 
 function operationsIn(violation: Violation): number {
@@ -87,9 +87,9 @@ class Search<Step> {
     const { strategy = 'exhaustive' } = this.#options;
     if (strategy !== 'exhaustive' && strategy !== 'bounded') return violation;
     let best = violation;
-    for (let bound = 0; bound < deviationsIn(best.levels); bound++) {
+    for (let bound = 0; bound < deviationsIn(best); bound++) {
       for (const other of this.#explore(steps, { strategy: 'bounded', bound })?.violations ?? []) {
-        if (deviationsIn(other.levels) < deviationsIn(best.levels)) best = other;
+        if (deviationsIn(other) < deviationsIn(best)) best = other;
       }
     }
     return best;

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { DiskState, Resolution } from '../faults/index.ts';
+import { type DiskState, describeFault, type Resolution } from '../faults/index.ts';
 import type { HistoryEvent } from './history.ts';
 
 /** One thing that a recovery did or met, in order. */
@@ -55,7 +55,7 @@ export function firstDifference(
 export function describeStep(step: Step | undefined): string {
   if (step === undefined) return 'nothing more';
   if (step.kind === 'flush') return 'flush';
-  if (step.kind === 'tell') return step.event.kind;
+  if (step.kind === 'tell') return step.event.kind === 'fault' ? describeFault(step.event.fault) : step.event.kind;
   if (step.kind === 'keep') return describeResolution(step.resolution);
   const bytes = step.bytes === undefined ? '' : `: ${shortHex(step.bytes)}`;
   return `${step.kind} ${describeSectors(step.sector, step.sectorCount)}${bytes}`;

@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { CodedError } from '../core/index.ts';
+import { formatMedia, type MediaOptions, parseMedia } from '../faults/index.ts';
 
 /** One recovery on the way to a violation. */
 export interface Level {
@@ -17,6 +18,12 @@ export type Linearity = false | 'whole' | 'torn';
 
 const LINEARITIES: readonly Linearity[] = [false, 'whole', 'torn'];
 
+/** Faults that may fire, and the choices that decide which of them do in the workload. */
+export interface MediaPlan {
+  readonly options: Required<MediaOptions>;
+  readonly plan: readonly number[];
+}
+
 /** All that a replay needs beside the scenario itself. */
 export interface Case {
   readonly scenario: string;
@@ -25,6 +32,8 @@ export interface Case {
   readonly profile: string;
   /** Found by a strategy for which writes persist in order. */
   readonly linear: Linearity;
+  /** Which faults of the medium could fire, and what was chosen in the workload. Absent: none. */
+  readonly media?: MediaPlan;
   /** Of the recorded workload. */
   readonly fingerprint: number;
   readonly crashPoint: number;
@@ -48,7 +57,11 @@ export function encodeToken(theCase: Case): string {
     putString(out, value);
   }
   putString(out, theCase.profile);
-  putVarint(out, LINEARITIES.indexOf(theCase.linear));
+  putVarint(out, LINEARITIES.indexOf(theCase.linear) + (theCase.media === undefined ? 0 : LINEARITIES.length));
+  if (theCase.media !== undefined) {
+    putString(out, formatMedia(theCase.media.options));
+    putLevel(out, { choices: theCase.media.plan, cut: -1 });
+  }
   putVarint(out, theCase.fingerprint);
   putVarint(out, theCase.crashPoint);
   putVarint(out, theCase.levels.length);
@@ -131,13 +144,25 @@ class Reader {
       settings[name] = this.#string();
     }
     const profile = this.#string();
-    const linear = LINEARITIES[this.#count(LINEARITIES.length - 1)] as Linearity;
+    const mode = this.#count(2 * LINEARITIES.length - 1);
+    const linear = LINEARITIES[mode % LINEARITIES.length] as Linearity;
+    const media = mode < LINEARITIES.length ? {} : { media: this.#media() };
     const fingerprint = this.#count(0xffff_ffff);
     const crashPoint = this.#varint();
     const levels: Level[] = [];
     for (let left = this.#count(MAX_LEVELS); left > 0; left--) levels.push(this.#level());
     if (levels.length === 0 || this.#at !== this.#bytes.length) refuse('its length does not match its content');
-    return { scenario, settings: { ...settings }, profile, linear, fingerprint, crashPoint, levels };
+    return { scenario, settings: { ...settings }, profile, linear, ...media, fingerprint, crashPoint, levels };
+  }
+
+  #media(): MediaPlan {
+    const text = this.#string();
+    try {
+      return { options: parseMedia(text), plan: this.#level().choices };
+    } catch (error) {
+      if (error instanceof RangeError || error instanceof TypeError) refuse(error.message);
+      throw error;
+    }
   }
 
   #level(): Level {

@@ -8,7 +8,15 @@ import {
   type WriteZeroesOptions,
 } from '../blockdev/index.ts';
 import { DeviceError } from '../core/index.ts';
-import type { DiskState } from '../faults/index.ts';
+import {
+  type DiskState,
+  type MediaFault,
+  type MediaOptions,
+  MediaOverlay,
+  type MediaState,
+  planFlush,
+  planWrite,
+} from '../faults/index.ts';
 import { History } from './history.ts';
 import type { Run } from './scenario.ts';
 import type { Linearity } from './token.ts';
@@ -19,6 +27,10 @@ export type TraceEvent =
   | { readonly kind: 'write'; readonly sector: number; readonly versions: readonly number[]; readonly fua: boolean }
   | { readonly kind: 'writeZeroes' | 'discard'; readonly sector: number; readonly sectorCount: number }
   | { readonly kind: 'flush' }
+  /** A flush that failed, and gave up what it was to make durable. */
+  | { readonly kind: 'failed-flush' }
+  /** `media`: the state of the medium from then on. */
+  | { readonly kind: 'fault'; readonly fault: MediaFault; readonly media: MediaState }
   | { readonly kind: 'begin' | 'acknowledge' | 'fail'; readonly op: unknown };
 
 /** A disk with a volatile cache that keeps working and writes down what it is told. */
@@ -30,12 +42,18 @@ export class RecordingDisk implements BlockDevice {
   readonly features: DeviceFeatures = { flush: true, fua: true, discard: true, writeZeroes: true, writeCache: true };
   readonly #events: TraceEvent[];
   readonly #state: DiskState;
+  readonly #media: MediaOverlay | undefined;
   #closed = false;
 
-  /** @param events where the steps are added */
-  constructor(state: DiskState, events: TraceEvent[] = []) {
+  /**
+   * @param events where the steps are added
+   * @param media which faults may fire; none by default
+   */
+  constructor(state: DiskState, events: TraceEvent[] = [], media?: Required<MediaOptions>) {
     this.#state = state;
     this.#events = events;
+    const note = (fault: MediaFault, after: MediaState) => events.push({ kind: 'fault', fault, media: after });
+    this.#media = media === undefined ? undefined : new MediaOverlay(state, media, note);
     this.sectorBytes = state.profile.sectorBytes;
     this.physicalSectorBytes = state.profile.physicalSectorBytes;
     this.sectorCount = state.sectorCount;
@@ -44,18 +62,33 @@ export class RecordingDisk implements BlockDevice {
   read(sector: number, target: Uint8Array): void {
     checkOpen(this.#closed);
     checkTransfer(this, sector, target);
-    this.#state.read(sector, target);
+    if (this.#media === undefined) this.#state.read(sector, target);
+    else this.#media.read(sector, target);
   }
 
   write(sector: number, source: Uint8Array, options?: WriteOptions): void {
     checkOpen(this.#closed);
-    checkTransfer(this, sector, source);
-    this.#record({ kind: 'write', sector, versions: this.#state.intern(source), fua: options?.fua === true });
+    const sectorCount = checkTransfer(this, sector, source);
+    const isFua = options?.fua === true;
+    const plan = planWrite(this.#media, sector, sectorCount);
+    if (plan.sectorCount > 0) {
+      const written = source.subarray(0, plan.sectorCount * this.sectorBytes);
+      this.#record({
+        kind: 'write',
+        sector: plan.sector,
+        versions: this.#state.intern(written),
+        fua: isFua && plan.error === undefined,
+      });
+    }
+    if (plan.error !== undefined) throw plan.error;
   }
 
   flush(): void {
     checkOpen(this.#closed);
-    this.#record({ kind: 'flush' });
+    const plan = planFlush(this.#media);
+    if (plan.outcome === 'done') this.#record({ kind: 'flush' });
+    if (plan.outcome === 'abandon') this.#record({ kind: 'failed-flush' });
+    if ('error' in plan) throw plan.error;
   }
 
   discard(sector: number, sectorCount: number): void {
@@ -67,7 +100,9 @@ export class RecordingDisk implements BlockDevice {
   writeZeroes(sector: number, sectorCount: number, _options?: WriteZeroesOptions): void {
     checkOpen(this.#closed);
     checkRange(this, sector, sectorCount);
-    this.#record({ kind: 'writeZeroes', sector, sectorCount });
+    const plan = planWrite(this.#media, sector, sectorCount);
+    if (plan.sectorCount > 0) this.#record({ kind: 'writeZeroes', sector: plan.sector, sectorCount: plan.sectorCount });
+    if (plan.error !== undefined) throw plan.error;
   }
 
   close(): void {
@@ -97,6 +132,8 @@ export function stage(state: DiskState, event: TraceEvent): void {
 export function settle(state: DiskState, event: TraceEvent): void {
   if (event.kind === 'flush') state.settleAll();
   else if (event.kind === 'write' && event.fua) state.settle(event.sector, event.versions.length);
+  else if (event.kind === 'failed-flush') state.abandon();
+  else if (event.kind === 'fault') state.media = event.media;
 }
 
 /** Whether the event makes anything durable. */
@@ -234,6 +271,7 @@ export class TracePlayer {
     if (event.kind === 'flush') this.#flushCount++;
     if ('sector' in event) this.#writeCount++;
     if ('op' in event) this.#history = this.#history.with(event);
+    if (event.kind === 'fault') this.#history = this.#history.with({ kind: 'fault', fault: event.fault });
     if (event.kind === 'acknowledge' || event.kind === 'fail') this.#pending = true;
     if (this.#linear === false) {
       settle(this.#state, event);
@@ -243,6 +281,8 @@ export class TracePlayer {
         this.#pending = true;
       }
       this.#state.settleAll();
+    } else {
+      settle(this.#state, event);
     }
   }
 

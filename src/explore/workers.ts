@@ -69,6 +69,8 @@ export async function loadExplorable({ module, data }: ExplorableSource): Promis
  */
 export async function exploreInWorkers(source: ExplorableSource, options: WorkersOptions = {}): Promise<ExploreResult> {
   const { workers: count = cpus().length, ...rest } = options;
+  if (rest.media !== undefined)
+    throw misuse('media: faults of the medium are explored by one thread: use exploreAsync');
   assertInteger(count, 'workers', 1, 256);
   const { scenario, through } = await loadExplorable(source);
   const exploration = new Exploration(scenario, { ...rest, ...(through === undefined ? {} : { through }) });

@@ -227,6 +227,12 @@ export class DiskState {
     return this.#table.top[slot] === ZERO_VERSION && this.#table.list[slot] === NO_NODE;
   }
 
+  /** The number of the version that a read of a decided sector gives. */
+  topVersion(sector: number): number {
+    const slot = this.#index.find(sector);
+    return slot < 0 ? ZERO_VERSION : this.#table.top[slot]!;
+  }
+
   /** What the sector held before its last write; undefined where memory is reused and it is not remembered. */
   previousBytes(sector: number): Uint8Array | undefined {
     const slot = this.#index.find(sector);
@@ -407,8 +413,11 @@ export class DiskState {
     table.touch(slot);
     const flags = table.flags[slot]!;
     const [list, top] = [table.list[slot]!, table.top[slot]!];
-    if (this.media.active.length > 0) this.media = mended(this.media, this.#index.sectorOf(slot), 1);
     const twin = this.#versions.twinOf(list, top, version);
+    if (this.media.active.length > 0) {
+      // A harmed version that a cut may bring back is still harmed then.
+      this.media = mended(this.media, this.#index.sectorOf(slot), this.#recycle ? undefined : twin);
+    }
     if (twin !== top) table.previous[slot] = top;
     if (twin !== top || (flags & OPEN) !== 0) {
       table.list[slot] = this.#versions.push(list, top, twin, this.#stamp, this.#cutStamp);

@@ -1,7 +1,14 @@
-import { DeviceError } from '../core/index.ts';
+import { type Choices, DeviceError } from '../core/index.ts';
 import { FAULT_LABEL } from './choices.ts';
 import type { DiskState } from './disk-state.ts';
-import { describeFault, type MediaFault, type MediaFaultKind, type MediaOptions } from './media.ts';
+import {
+  type ActiveFault,
+  describeFault,
+  type MediaFault,
+  type MediaFaultKind,
+  type MediaOptions,
+  type MediaState,
+} from './media.ts';
 
 /** What becomes of a write request. */
 export interface WritePlan {
@@ -21,6 +28,29 @@ export type FlushPlan =
 const DONE: FlushPlan = { outcome: 'done' };
 
 /**
+ * Is told of each fault before it takes effect, with the state of the medium from then on. What it throws keeps the
+ * fault from happening.
+ */
+export type FaultListener = (fault: MediaFault, media: MediaState) => void;
+
+/** Where an overlay takes things from; by default from the state. */
+export interface OverlaySources {
+  readonly choices?: Choices;
+  /** What a sector held before its last write. */
+  readonly previous?: (sector: number) => Uint8Array | undefined;
+}
+
+/** What becomes of a write under these faults, where there are any. */
+export function planWrite(media: MediaOverlay | undefined, sector: number, sectorCount: number): WritePlan {
+  return media === undefined ? { sector, sectorCount, error: undefined } : media.write(sector, sectorCount);
+}
+
+/** What becomes of a flush. */
+export function planFlush(media: MediaOverlay | undefined): FlushPlan {
+  return media === undefined ? DONE : media.flush();
+}
+
+/**
  * The faults of the medium under one use of a disk, from power on to power off. It decides, through the state's
  * `choices`, what goes wrong; what has gone wrong and stays so is in the state's `media`.
  *
@@ -30,25 +60,18 @@ const DONE: FlushPlan = { outcome: 'done' };
 export class MediaOverlay {
   readonly #state: DiskState;
   readonly #options: Required<MediaOptions>;
-  readonly #onFault: (fault: MediaFault) => void;
+  readonly #onFault: FaultListener;
   readonly #askedRequests = new Set<number>();
   readonly #askedSectors = new Set<number>();
-  readonly #previous: (sector: number) => Uint8Array | undefined;
+  readonly #sources: OverlaySources;
 
   /**
-   * @param onFault is told of each fault before it takes effect; may throw, and then it does not
-   * @param previous what a sector held before its last write; default: what the state remembers
    */
-  constructor(
-    state: DiskState,
-    options: Required<MediaOptions>,
-    onFault: (fault: MediaFault) => void,
-    previous: (sector: number) => Uint8Array | undefined = (sector) => state.previousBytes(sector),
-  ) {
+  constructor(state: DiskState, options: Required<MediaOptions>, onFault: FaultListener, sources: OverlaySources = {}) {
     this.#state = state;
     this.#options = options;
     this.#onFault = onFault;
-    this.#previous = previous;
+    this.#sources = sources;
   }
 
   /** Reads through the faults. @throws DeviceError EIO */
@@ -63,13 +86,13 @@ export class MediaOverlay {
       if (fault?.kind === 'read-error' || fault?.kind === 'hung-request') throw errorOf(fault);
     }
     const moved = state.media.active.find(
-      (one) => one.kind === 'misdirected-read' && one.sector === sector && one.sectorCount === sectorCount,
+      ({ fault }) => fault.kind === 'misdirected-read' && fault.sector === sector && fault.sectorCount === sectorCount,
     );
-    state.read(moved?.detail ?? sector, target);
+    state.read(moved?.fault.detail ?? sector, target);
     if (moved !== undefined) return;
     for (let i = 0; i < sectorCount; i++) {
       this.#askSector(sector + i, target.subarray(i * bytes, (i + 1) * bytes));
-      for (const fault of state.media.active) this.#spoil(fault, sector + i, target, i * bytes);
+      for (const one of state.media.active) this.#spoil(one, sector + i, target, i * bytes);
     }
   }
 
@@ -94,7 +117,9 @@ export class MediaOverlay {
   /** To be asked before a flush is carried out. @throws DeviceError EIO where the disk hangs */
   flush(): FlushPlan {
     this.#checkHung();
-    const fault = this.#choose(this.#alternatives(0, 0, ['lying-flush', 'flush-error', 'hung-request', 'latency-spike']));
+    const fault = this.#choose(
+      this.#alternatives(0, 0, ['lying-flush', 'flush-error', 'hung-request', 'latency-spike']),
+    );
     switch (fault?.kind) {
       case 'lying-flush':
         return { outcome: 'lie' };
@@ -113,22 +138,30 @@ export class MediaOverlay {
 
   #choose(alternatives: readonly MediaFault[]): MediaFault | undefined {
     if (alternatives.length === 0) return undefined;
-    const chosen = alternatives[this.#state.choices.choose(alternatives.length + 1, FAULT_LABEL) - 1];
+    const chosen =
+      alternatives[(this.#sources.choices ?? this.#state.choices).choose(alternatives.length + 1, FAULT_LABEL) - 1];
     if (chosen === undefined) return undefined;
-    this.#onFault(chosen);
-    const { media } = this.#state;
-    const isLasting = LASTING.includes(chosen.kind);
-    this.#state.media = {
-      fired: media.fired + 1,
-      active: isLasting ? [...media.active, chosen] : media.active,
+    const { fired, active } = this.#state.media;
+    const media: MediaState = {
+      fired: fired + 1,
+      active: LASTING.includes(chosen.kind) ? [...active, { fault: chosen, version: this.#versionOf(chosen) }] : active,
       isHung: chosen.kind === 'hung-request',
     };
+    this.#onFault(chosen, media);
+    this.#state.media = media;
     return chosen;
+  }
+
+  #versionOf({ sector }: MediaFault): number {
+    return this.#state.topVersion(sector);
   }
 
   /** One of each of these kinds that may fire. */
   #alternatives(sector: number, sectorCount: number, kinds: readonly MediaFaultKind[]): MediaFault[] {
-    if (this.#state.media.fired >= this.#options.maxFaults) return [];
+    const { maxFaults, zone } = this.#options;
+    if (this.#state.media.fired >= maxFaults) return [];
+    const isFlush = sectorCount === 0;
+    if (!isFlush && (sector < zone.firstSector || sector >= zone.firstSector + zone.sectorCount)) return [];
     return kinds
       .filter((kind) => this.#options.kinds.includes(kind))
       .map((kind) => ({ kind, sector, sectorCount, detail: 0 }));
@@ -181,14 +214,19 @@ export class MediaOverlay {
     this.#choose(faults);
   }
 
+  #previous(sector: number): Uint8Array | undefined {
+    const { previous } = this.#sources;
+    return previous === undefined ? this.#state.previousBytes(sector) : previous(sector);
+  }
+
   #differsFromPrevious(sector: number, content: Uint8Array): boolean {
     const previous = this.#previous(sector);
     return previous !== undefined && Buffer.compare(previous, content) !== 0;
   }
 
   /** Lets a fault that is at work have its effect on a sector that was read. */
-  #spoil(fault: MediaFault, sector: number, target: Uint8Array, at: number): void {
-    if (fault.sector !== sector) return;
+  #spoil({ fault, version }: ActiveFault, sector: number, target: Uint8Array, at: number): void {
+    if (fault.sector !== sector || version !== this.#state.topVersion(sector)) return;
     if (fault.kind === 'latent-error') throw errorOf(fault);
     if (fault.kind === 'bit-rot') target[at + (fault.detail >>> 3)]! ^= 1 << (fault.detail & 7);
     if (fault.kind === 'stale-read') target.set(this.#previous(sector) ?? [], at);

@@ -4,7 +4,7 @@ import { assertInteger, describeValue } from '../core/index.ts';
  * What a medium does wrong, power or no power.
  * - `bit-rot`: a bit of a sector is flipped, on every read until the sector is rewritten.
  * - `latent-error`: a sector can't be read, EIO, until it is rewritten.
- * - `stale-read`: a sector reads as it was before its last write, until the power fails.
+ * - `stale-read`: a sector reads as it was before its last write, until it is rewritten or the power fails.
  * - `misdirected-read`: a request reads another place, until the power fails.
  * - `misdirected-write`: a request writes another place.
  * - `lost-write`: a request is acknowledged, and flushed with the others, and never written.
@@ -46,11 +46,19 @@ export const mediaFaultKinds: readonly MediaFaultKind[] = [
   'hung-request',
 ];
 
+/** A stretch of the disk. */
+export interface MediaZone {
+  readonly firstSector: number;
+  readonly sectorCount: number;
+}
+
 /** Which faults may fire. */
 export interface MediaOptions {
   readonly kinds: readonly MediaFaultKind[];
   /** In one run, from the start of the workload to the end of the last recovery. Default 1. */
   readonly maxFaults?: number;
+  /** Only requests that start in it, and sectors in it, go wrong; elsewhere the medium is sound. Default: the disk. */
+  readonly zone?: MediaZone;
   /** Bit rot flips one bit in every so many bytes of a sector, one place at a time. Default 64. */
   readonly rotStepBytes?: number;
 }
@@ -69,11 +77,18 @@ export interface MediaFault {
   readonly detail: number;
 }
 
+/** A fault that stays at work. */
+export interface ActiveFault {
+  readonly fault: MediaFault;
+  /** The version of the sector that it concerns, as the disk state numbers them: another one is not harmed. */
+  readonly version: number;
+}
+
 /** What has fired so far, and what of it is still at work. Never changed once made. */
 export interface MediaState {
   readonly fired: number;
-  /** Bit rot and latent errors, until they are overwritten; reads that go wrong, until the power fails. */
-  readonly active: readonly MediaFault[];
+  /** Bit rot and latent errors, as long as what they harmed is there; reads that go wrong, until the power fails. */
+  readonly active: readonly ActiveFault[];
   /** A request hangs, and with it the disk. */
   readonly isHung: boolean;
 }
@@ -95,21 +110,26 @@ export function resolveMedia(options: MediaOptions): Required<MediaOptions> {
   const rotStepBytes = options.rotStepBytes ?? 64;
   assertInteger(maxFaults, 'faults.maxFaults', 1, 16);
   assertInteger(rotStepBytes, 'faults.rotStepBytes', 1, 4096);
-  return { kinds: mediaFaultKinds.filter((kind) => kinds.includes(kind)), maxFaults, rotStepBytes };
+  const zone = options.zone ?? { firstSector: 0, sectorCount: Number.MAX_SAFE_INTEGER };
+  assertInteger(zone.firstSector, 'faults.zone.firstSector');
+  assertInteger(zone.sectorCount, 'faults.zone.sectorCount', 1);
+  return { kinds: mediaFaultKinds.filter((kind) => kinds.includes(kind)), maxFaults, rotStepBytes, zone };
 }
 
 /** One word that {@link parseMedia} reads. */
 export function formatMedia(options: Required<MediaOptions>): string {
-  return `${options.kinds.join(',')}/${options.maxFaults}/${options.rotStepBytes}`;
+  const { kinds, maxFaults, rotStepBytes, zone } = options;
+  return [kinds.join(','), maxFaults, rotStepBytes, zone.firstSector, zone.sectorCount].join('/');
 }
 
 /** @throws TypeError, RangeError for what {@link formatMedia} does not write */
 export function parseMedia(text: string): Required<MediaOptions> {
-  const [kinds = '', maxFaults, rotStepBytes] = text.split('/');
+  const [kinds = '', maxFaults, rotStepBytes, firstSector, sectorCount] = text.split('/');
   return resolveMedia({
     kinds: kinds.split(',') as MediaFaultKind[],
     maxFaults: Number(maxFaults),
     rotStepBytes: Number(rotStepBytes),
+    zone: { firstSector: Number(firstSector), sectorCount: Number(sectorCount) },
   });
 }
 
@@ -144,10 +164,15 @@ export function describeFault({ kind, sector, sectorCount, detail }: MediaFault)
   }
 }
 
-/** The state without what a rewrite of the sectors mends. */
-export function mended(state: MediaState, sector: number, sectorCount: number): MediaState {
-  const isInside = (fault: MediaFault) => fault.sector >= sector && fault.sector < sector + sectorCount;
-  const isMended = (fault: MediaFault) => isPersistent(fault) && isInside(fault);
+/**
+ * The state without what a rewrite of the sector mends.
+ * @param version what was written; undefined: whatever was there before is gone for good
+ */
+export function mended(state: MediaState, sector: number, version: number | undefined): MediaState {
+  const isMended = (one: ActiveFault) =>
+    one.fault.kind !== 'misdirected-read' &&
+    one.fault.sector === sector &&
+    (version === undefined || one.version === version);
   return state.active.some(isMended) ? { ...state, active: state.active.filter((one) => !isMended(one)) } : state;
 }
 
@@ -157,6 +182,11 @@ export function afterPowerCut(state: MediaState): MediaState {
   return { fired: state.fired, active: state.active.filter(isPersistent), isHung: false };
 }
 
-function isPersistent({ kind }: MediaFault): boolean {
-  return kind === 'bit-rot' || kind === 'latent-error';
+function isPersistent({ fault }: ActiveFault): boolean {
+  return fault.kind === 'bit-rot' || fault.kind === 'latent-error';
+}
+
+/** Whether what a recovery does not find because of this fault may be back after the next power cut. */
+export function isPassing(kind: MediaFaultKind): boolean {
+  return kind === 'stale-read' || kind === 'misdirected-read' || kind === 'read-error' || kind === 'hung-request';
 }

@@ -11,6 +11,8 @@ import { assertInteger, type Choices, DeviceError, Sfc32, undisturbed, type Virt
 import { RandomChoices } from './choices.ts';
 import { DiskState, type Resolution } from './disk-state.ts';
 import type { LatencyPlan, OperationKind } from './latency.ts';
+import { type MediaFault, type MediaFaultKind, type MediaOptions, resolveMedia } from './media.ts';
+import { MediaOverlay, planFlush, planWrite, type WritePlan } from './media-overlay.ts';
 import { type DiskProfile, type ProfileName, profileOf } from './profiles.ts';
 
 export interface SimulatedDiskOptions {
@@ -24,8 +26,19 @@ export interface SimulatedDiskOptions {
   readonly writeCache?: boolean;
   /** How long operations take, on `clock`. */
   readonly latency?: LatencyPlan;
-  /** Needed with `latency`, which moves it on. */
+  /** Faults of the medium that may fire, and what decides whether they do. */
+  readonly media?: SimulatedMedia;
+  /** Needed with `latency`, and for latency spikes and hung requests, which move it on. */
   readonly clock?: VirtualClock;
+}
+
+/** Faults of the medium of a live disk. */
+export interface SimulatedMedia extends MediaOptions {
+  readonly choices: Choices;
+  /** How long a latency spike takes. Default 1000. */
+  readonly spikeMs?: number;
+  /** How long a request is waited for that never completes. Default 30,000. */
+  readonly timeoutMs?: number;
 }
 
 /**
@@ -66,6 +79,8 @@ export interface FaultCounts {
   tornWrites: number;
   damagedPhysicalSectors: number;
   delayedOperations: number;
+  /** Faults of the medium, by kind; kinds that have not fired are absent. */
+  media: Partial<Record<MediaFaultKind, number>>;
 }
 
 const KEPT = 1;
@@ -84,7 +99,11 @@ export class SimulatedDisk implements BlockDevice {
   readonly features: DeviceFeatures;
   readonly profile: DiskProfile;
   readonly #options: SimulatedDiskOptions;
+  readonly #resolved: Required<MediaOptions> | undefined;
   #state: DiskState;
+  #media: MediaOverlay | undefined;
+  /** What sectors held before their last write, for stale reads; empty where none may fire. */
+  #previous = new Map<number, Uint8Array>();
   #powered = true;
   #closed = false;
   #scheduled: Required<ScheduledCut> | undefined;
@@ -107,6 +126,10 @@ export class SimulatedDisk implements BlockDevice {
     this.features = { flush: true, fua: true, discard: true, writeZeroes: true, writeCache };
     this.#options = options;
     this.#counts = noFaults();
+    this.#resolved = options.media === undefined ? undefined : resolveMedia(options.media);
+    if (this.#resolved !== undefined && options.clock === undefined && this.#resolved.kinds.some(takesTime)) {
+      throw new TypeError('clock: expected a VirtualClock beside faults that take time, got none');
+    }
     this.#state = this.#adopt(new DiskState(this.profile, options.sectorCount, true));
   }
 
@@ -117,6 +140,11 @@ export class SimulatedDisk implements BlockDevice {
   /** Faults that really happened, so far. */
   get counts(): Readonly<FaultCounts> {
     return this.#counts;
+  }
+
+  /** Kinds of media faults that were asked for and have not fired: a run that ends so has shown nothing about them. */
+  get mediaPending(): readonly MediaFaultKind[] {
+    return this.#resolved?.kinds.filter((kind) => this.#counts.media[kind] === undefined) ?? [];
   }
 
   /** Whether a scheduled cut has not come yet: a run that asked for one and ends so has tested nothing. */
@@ -143,7 +171,8 @@ export class SimulatedDisk implements BlockDevice {
     this.#checkUsable();
     const sectorCount = checkTransfer(this, sector, target);
     const cut = this.#enter('read', sectorCount);
-    this.#state.read(sector, target);
+    if (this.#media === undefined) this.#state.read(sector, target);
+    else this.#media.read(sector, target);
     if (cut) this.#cutInFlight();
   }
 
@@ -151,15 +180,24 @@ export class SimulatedDisk implements BlockDevice {
     this.#checkUsable();
     const sectorCount = checkTransfer(this, sector, source);
     const cut = this.#enter('write', sectorCount);
-    this.#state.write(sector, source);
+    const plan = planWrite(this.#media, sector, sectorCount);
+    if (plan.sectorCount > 0) {
+      this.#remember(plan);
+      this.#state.write(plan.sector, source.subarray(0, plan.sectorCount * this.sectorBytes));
+    }
     if (cut) this.#cutInFlight();
-    if (options?.fua === true || !this.features.writeCache) this.#state.settle(sector, sectorCount);
+    if (plan.error !== undefined) throw plan.error;
+    const isDurable = options?.fua === true || !this.features.writeCache;
+    if (isDurable && plan.sectorCount > 0) this.#state.settle(plan.sector, plan.sectorCount);
   }
 
   flush(): void {
     this.#checkUsable();
     if (this.#enter('flush', 0)) this.#cutInFlight();
-    this.#state.settleAll();
+    const plan = planFlush(this.#media);
+    if (plan.outcome === 'done') this.#state.settleAll();
+    if (plan.outcome === 'abandon') this.#state.abandon();
+    if ('error' in plan) throw plan.error;
   }
 
   discard(sector: number, sectorCount: number): void {
@@ -174,9 +212,14 @@ export class SimulatedDisk implements BlockDevice {
     this.#checkUsable();
     checkRange(this, sector, sectorCount);
     const cut = this.#enter('writeZeroes', sectorCount);
-    this.#state.writeZeroes(sector, sectorCount);
+    const plan = planWrite(this.#media, sector, sectorCount);
+    if (plan.sectorCount > 0) {
+      this.#remember(plan);
+      this.#state.writeZeroes(plan.sector, plan.sectorCount);
+    }
     if (cut) this.#cutInFlight();
-    if (!this.features.writeCache) this.#state.settle(sector, sectorCount);
+    if (plan.error !== undefined) throw plan.error;
+    if (!this.features.writeCache && plan.sectorCount > 0) this.#state.settle(plan.sector, plan.sectorCount);
   }
 
   close(): void {
@@ -211,6 +254,7 @@ export class SimulatedDisk implements BlockDevice {
     this.#powered = true;
     this.#closed = false;
     const state = this.#state;
+    this.#media = this.#overlayOn(state);
     if (outcome === undefined) return;
     if (outcome === 'all-lost') state.resolveAll(-1);
     else if (outcome === 'all-kept') state.resolveAll(Number.POSITIVE_INFINITY);
@@ -232,7 +276,8 @@ export class SimulatedDisk implements BlockDevice {
     copy.#state.choices = this.#state.choices;
     copy.#powered = this.#powered;
     copy.#closed = this.#closed;
-    copy.#counts = { ...this.#counts };
+    copy.#counts = { ...this.#counts, media: { ...this.#counts.media } };
+    copy.#previous = new Map(this.#previous);
     copy.#fates = new Map(this.#fates);
     return copy;
   }
@@ -240,7 +285,34 @@ export class SimulatedDisk implements BlockDevice {
   #adopt(state: DiskState): DiskState {
     state.choices = this.#options.choices ?? undisturbed;
     state.onResolve = (resolution) => this.#count(resolution);
+    this.#media = this.#overlayOn(state);
     return state;
+  }
+
+  /** A disk's faults are decided anew each time it is powered on; what has gone wrong with the medium stays. */
+  #overlayOn(state: DiskState): MediaOverlay | undefined {
+    const { media } = this.#options;
+    if (media === undefined || this.#resolved === undefined) return undefined;
+    const note = (fault: MediaFault) => this.#fire(fault);
+    return new MediaOverlay(state, this.#resolved, note, {
+      choices: media.choices,
+      previous: (sector) => this.#previous.get(sector),
+    });
+  }
+
+  #fire({ kind }: MediaFault): void {
+    this.#counts.media[kind] = (this.#counts.media[kind] ?? 0) + 1;
+    const { media, clock } = this.#options;
+    if (kind === 'latency-spike') clock?.advance(media?.spikeMs ?? 1000);
+    if (kind === 'hung-request') clock?.advance(media?.timeoutMs ?? 30_000);
+  }
+
+  /** Keeps what a write is about to replace. */
+  #remember(plan: WritePlan): void {
+    if (this.#resolved?.kinds.includes('stale-read') !== true) return;
+    for (let sector = plan.sector; sector < plan.sector + plan.sectorCount; sector++) {
+      this.#previous.set(sector, this.#state.versionBytes(sector, 0));
+    }
   }
 
   #checkUsable(): void {
@@ -291,6 +363,19 @@ export class SimulatedDisk implements BlockDevice {
   }
 }
 
+/** Faults during which time passes. */
+function takesTime(kind: MediaFaultKind): boolean {
+  return kind === 'latency-spike' || kind === 'hung-request';
+}
+
 function noFaults(): FaultCounts {
-  return { cuts: 0, lostSectors: 0, tornSectors: 0, tornWrites: 0, damagedPhysicalSectors: 0, delayedOperations: 0 };
+  return {
+    cuts: 0,
+    lostSectors: 0,
+    tornSectors: 0,
+    tornWrites: 0,
+    damagedPhysicalSectors: 0,
+    delayedOperations: 0,
+    media: {},
+  };
 }

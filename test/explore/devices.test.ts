@@ -28,6 +28,8 @@ function recoveryDisk(state: DiskState): BlockDevice {
     sharedCount: -1,
     maxSteps: Number.POSITIVE_INFINITY,
     linear: false,
+    media: undefined,
+    onFault: () => undefined,
     log: undefined,
   };
   return new RecoveryDisk(setup, new Attempt(setup));

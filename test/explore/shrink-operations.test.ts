@@ -41,7 +41,7 @@ it('leaves out every step that the failure does not need, and every sector that 
   expect(small.steps).toEqual([{ sector: 2, lazy: true }]);
   expect(small).toMatchObject({ operations: 1, deviations: 1 });
   expect(small.violation.message).toBe('lost 2');
-  expect(deviationsIn(small.violation.levels)).toBe(1);
+  expect(deviationsIn(small.violation)).toBe(1);
 });
 
 it('a sound workload has no failure, and one that makes no sense is none', () => {

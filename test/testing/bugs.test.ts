@@ -35,7 +35,9 @@ describe('lazy exploration with cuts in recovery finds every bug, and the bug al
       expect(outcome.message).not.toBeNull();
       expect(outcome).toMatchObject({ found: true, finished: true });
       smallest.push({ operations: outcome.shrunkOperations!, deviations: outcome.shrunkDeviations! });
-      const sound = runCase({ ...bug, store: soundStoreOf(bug.store.name) }, deepest, { shrinks: false });
+      // Media faults to the depth of two take long: `powercut bugs` has the controls for them.
+      const strategy = bug.media === undefined ? deepest : strategyOf('lazy');
+      const sound = runCase({ ...bug, store: soundStoreOf(bug.store.name) }, strategy, { shrinks: false });
       expect(sound).toMatchObject({ found: false, finished: true, message: null });
     });
   }
@@ -50,10 +52,11 @@ describe('lazy exploration with cuts in recovery finds every bug, and the bug al
 describe('no strategy raises an alarm on a sound store', () => {
   for (const control of controls) {
     it(`${control.id}`, () => {
-      for (const strategy of benchmarkStrategies) {
-        const outcome = runCase(control, strategy, { budget: strategy === deepest ? 20_000 : 300 });
+      const exact = control.media === undefined ? deepest : strategyOf('lazy');
+      for (const strategy of control.media === undefined ? benchmarkStrategies : [exact]) {
+        const outcome = runCase(control, strategy, { budget: strategy === exact ? 20_000 : 300 });
         expect([strategy.name, outcome.found, outcome.message]).toEqual([strategy.name, false, null]);
-        if (strategy === deepest) expect(outcome.finished).toBe(true);
+        if (strategy === exact) expect(outcome.finished).toBe(true);
       }
     });
   }
@@ -82,6 +85,13 @@ describe('the strategies differ', () => {
     const random = () => ({ ...runCase(bug, strategyOf('random'), { seed: 5 }), elapsedMs: 0 });
     expect(random()).toEqual(random());
   });
+});
+
+it('there are all 40, each once', () => {
+  expect(bugs.map(({ id }) => id)).toEqual(Array.from({ length: 40 }, (_, i) => i + 1));
+  expect(bugs.filter(({ family }) => family === 'M').map(({ id }) => id)).toEqual([
+    8, 9, 15, 16, 28, 29, 30, 32, 33, 34, 36,
+  ]);
 });
 
 it('a failure of the benchmark replays from its token', () => {

@@ -1,4 +1,5 @@
 import type { KeyValueOp } from '../../explore/index.ts';
+import type { MediaOptions } from '../../faults/index.ts';
 import type { Step, Store } from './store.ts';
 
 /** C: a power cut suffices to expose it. M: it takes a fault of the medium as well. */
@@ -15,6 +16,10 @@ export interface BenchmarkCase {
   /** Nothing is wrong with it, and nothing must be found. */
   readonly isControl: boolean;
   readonly store: Store;
+  /** Faults of the medium that could expose it; undefined: a power cut does. */
+  readonly media?: MediaOptions;
+  /** Under a media fault the store may refuse to open: it has parts that it keeps once only. */
+  readonly mayRefuse?: boolean;
   /** The operations that could expose it. */
   readonly steps: readonly Step[];
 }

@@ -73,6 +73,7 @@ class CheckpointStore implements OpenStore {
   readonly #values: Map<string, Uint8Array>;
   /** Where the next record goes. */
   #next: number;
+  #hasLife = false;
 
   constructor(device: BlockDevice, rules: CheckpointRules) {
     this.#device = device;
@@ -83,13 +84,14 @@ class CheckpointStore implements OpenStore {
     this.#next = view.getUint32(SLOT_BODY_AT + 4, true);
     this.#values = rules.ownArea ? this.#readArea(view.getUint32(SLOT_BODY_AT, true)) : new Map();
     this.#replay();
-    if (rules.noticesNewerLog) this.#checkLog();
+    this.#checkLog();
   }
 
   apply(op: KeyValueOp): void {
     const changes = changesOf(op);
     if (changes.length > 1) throw new CodedError('EINVAL', 'checkpointing store: it has no transactions');
     for (const change of changes) {
+      this.#openLife();
       if (this.#next >= RECORDS) this.#checkpointTo(0);
       this.#append(change);
       this.#device.flush();
@@ -98,6 +100,7 @@ class CheckpointStore implements OpenStore {
   }
 
   checkpoint(): void {
+    this.#hasLife = true;
     this.#checkpointTo(this.#next);
   }
 
@@ -106,6 +109,12 @@ class CheckpointStore implements OpenStore {
   }
 
   close(): void {}
+
+  /** A log that goes on starts with a checkpoint: if the superblock that was read was not the newest, it is now. */
+  #openLife(): void {
+    if (!this.#hasLife && this.#rules.ownArea) this.#checkpointTo(this.#next);
+    this.#hasLife = true;
+  }
 
   /** Writes a snapshot, then the superblock that names it and the place from which the log goes on. */
   #checkpointTo(frontier: number): void {
@@ -177,16 +186,22 @@ class CheckpointStore implements OpenStore {
     return isSealed(record, RECORD_MAGIC, this.#next) ? record : undefined;
   }
 
-  /** A record of a later checkpoint says that there is a superblock that was not read. */
+  /**
+   * A record of a later checkpoint says that there is a superblock that was not read; one of this checkpoint behind the
+   * end, that there is a record before it: each is durable before the next.
+   */
   #checkLog(): void {
     const end = this.#next;
     for (this.#next = 0; this.#next < LOG_SECTORS; this.#next++) {
       const record = this.#read();
       if (record === undefined) continue;
       const generation = viewOf(record).getUint32(AT.generation, true);
-      if (generation > this.#superblock.generation) {
+      if (generation > this.#superblock.generation && this.#rules.noticesNewerLog) {
         damaged(`checkpointing store: the log is of checkpoint ${generation}, the superblock of an earlier one`);
       }
+      const isOurs = this.#rules.generations && this.#rules.ownArea && generation === this.#superblock.generation;
+      if (isOurs && this.#next >= end)
+        damaged(`checkpointing store: the log ends at ${end}, and goes on at ${this.#next}`);
     }
     this.#next = end;
   }

@@ -1,5 +1,6 @@
 import { equalBytes, toHex } from '../../core/index.ts';
 import type { History, HistoryEvent, KeyValueContent, KeyValueOp } from '../../explore/index.ts';
+import { isPassing } from '../../faults/index.ts';
 import { applyChange, changesOf, type Found } from './store.ts';
 
 /**
@@ -9,7 +10,8 @@ import { applyChange, changesOf, type Found } from './store.ts';
  * - without a media fault that is all: a power cut alone must leave nothing unreadable and no store that won't open;
  * - with one, a value may be missing that the store reports as damaged, and it may refuse to open with EIO or
  *   EINTEGRITY where its design says so. Never other bytes, never silence; but for one thing: the last acknowledged
- *   operation may be gone as if it had never been. No store on one disk can tell its loss from a torn tail.
+ *   operation may be gone as if it had never been: no store on one disk can tell its loss from a torn tail. Under a read
+ *   that goes wrong until the power fails, only until then.
  */
 export class StoreOracle {
   readonly #mayRefuse: boolean;
@@ -24,10 +26,10 @@ export class StoreOracle {
   check(found: Found, history: History<KeyValueOp, Found>): void {
     const allowed = this.#allowedBy(history);
     if (found.refused !== undefined) {
-      if (allowed.hasFault && this.#mayRefuse) return;
+      if (allowed.faults.isHung || (allowed.faults.any && this.#mayRefuse)) return;
       throw new Error(`the store does not open: ${found.refused}`);
     }
-    if (!allowed.hasFault) checkUndamaged(found);
+    if (!allowed.faults.any) checkUndamaged(found);
     const contents = allowed.contents();
     if (!contents.some((content) => agrees(found, content))) throw new Error(explain(found, contents));
   }
@@ -41,7 +43,7 @@ export class StoreOracle {
       if (known !== undefined) break;
       rest.push(at);
     }
-    let allowed = known ?? new Allowed([EMPTY], [], [], false);
+    let allowed = known ?? new Allowed([{ content: EMPTY, before: undefined }], [], NO_FAULT);
     for (const step of rest.reverse()) {
       allowed = allowed.after(step.last!);
       if (step.last!.kind === 'cut') this.#known.set(step, allowed);
@@ -52,69 +54,86 @@ export class StoreOracle {
 
 const EMPTY: KeyValueContent = new Map();
 
+/** One content that may be there, and what it was before its last operation. */
+interface Candidate {
+  readonly content: KeyValueContent;
+  readonly before: KeyValueContent | undefined;
+}
+
+/**
+ * What has gone wrong with the medium: anything; since the power came, a read that may go right the next time; and so
+ * much that nothing can be read until the power is back.
+ */
+interface Faults {
+  readonly any: boolean;
+  /** One that may have taken bytes from the medium, or kept them from it. */
+  readonly isLasting: boolean;
+  readonly isPassing: boolean;
+  readonly isHung: boolean;
+}
+
+const NO_FAULT: Faults = { any: false, isLasting: false, isPassing: false, isHung: false };
+
 /** What may be there. Never changed once made. */
 class Allowed {
-  readonly hasFault: boolean;
-  /** With every operation that has ended. */
-  readonly #settled: readonly KeyValueContent[];
-  /** Without the last one that was acknowledged. */
-  readonly #before: readonly KeyValueContent[];
+  readonly faults: Faults;
+  readonly #settled: readonly Candidate[];
   readonly #inFlight: readonly KeyValueOp[];
 
-  constructor(
-    settled: readonly KeyValueContent[],
-    before: readonly KeyValueContent[],
-    inFlight: readonly KeyValueOp[],
-    hasFault: boolean,
-  ) {
+  constructor(settled: readonly Candidate[], inFlight: readonly KeyValueOp[], faults: Faults) {
     this.#settled = settled;
-    this.#before = before;
     this.#inFlight = inFlight;
-    this.hasFault = hasFault;
+    this.faults = faults;
   }
 
   contents(): readonly KeyValueContent[] {
-    const certain = this.#settled.flatMap((content) => this.#continuationsOf(content));
-    return this.hasFault ? [...certain, ...this.#before] : certain;
+    const all = this.#settled.flatMap((one) => this.#continuationsOf(one));
+    const isExcused = this.faults.isLasting || this.faults.isPassing;
+    const excused = isExcused ? all.flatMap(({ before }) => before ?? []) : [];
+    return [...all.map(({ content }) => content), ...excused];
   }
 
   after(event: HistoryEvent<KeyValueOp, Found>): Allowed {
+    const inFlight = this.#inFlight;
     switch (event.kind) {
       case 'begin':
-        return this.#with({ inFlight: [...this.#inFlight, event.op] });
+        return new Allowed(this.#settled, [...inFlight, event.op], this.faults);
       case 'acknowledge': {
-        const before = this.#settled.flatMap((content) => this.#continuationsOf(content, event.op));
-        const settled = before.map((content) => applied(content, event.op));
-        return this.#with({ settled, before, inFlight: this.#without(event.op) });
+        const earlier = this.#settled.flatMap((one) => this.#continuationsOf(one, event.op));
+        return new Allowed(
+          earlier.map((one) => applied(one, event.op)),
+          this.#without(event.op),
+          this.faults,
+        );
       }
       case 'fail':
-        return this.#with({ inFlight: this.#without(event.op) });
-      case 'cut':
-        return this.#with({ settled: this.#settled.flatMap((c) => this.#continuationsOf(c)), inFlight: [] });
+        return new Allowed(this.#settled, this.#without(event.op), this.faults);
+      case 'cut': {
+        const faults = { ...this.faults, isPassing: false, isHung: false };
+        return new Allowed(
+          this.#settled.flatMap((one) => this.#continuationsOf(one)),
+          [],
+          faults,
+        );
+      }
       case 'observe':
         return this.#pinned(event.observation);
-      default:
-        return this.#with({ hasFault: true });
+      case 'fault': {
+        const isHung = this.faults.isHung || event.fault.kind === 'hung-request';
+        const passes = isPassing(event.fault.kind);
+        return new Allowed(this.#settled, inFlight, {
+          any: true,
+          isLasting: this.faults.isLasting || !passes,
+          isPassing: this.faults.isPassing || passes,
+          isHung,
+        });
+      }
     }
   }
 
-  #with(change: {
-    settled?: readonly KeyValueContent[];
-    before?: readonly KeyValueContent[];
-    inFlight?: readonly KeyValueOp[];
-    hasFault?: boolean;
-  }): Allowed {
-    return new Allowed(
-      change.settled ?? this.#settled,
-      change.before ?? this.#before,
-      change.inFlight ?? this.#inFlight,
-      change.hasFault ?? this.hasFault,
-    );
-  }
-
-  /** The content with and without each operation in flight: one that failed in doubt stays in flight beside the next. */
-  #continuationsOf(content: KeyValueContent, until?: KeyValueOp): KeyValueContent[] {
-    let row = [content];
+  /** With and without each operation in flight: one that failed in doubt stays in flight beside the next. */
+  #continuationsOf(from: Candidate, until?: KeyValueOp): Candidate[] {
+    let row = [from];
     for (const op of this.#inFlight) {
       if (op === until) break;
       row = [...row, ...row.map((one) => applied(one, op))];
@@ -126,20 +145,23 @@ class Allowed {
     return this.#inFlight.slice(this.#inFlight.indexOf(op) + 1);
   }
 
+  /** What was observed is settled; but what a fault hides may be gone for good, or be back when the fault is. */
   #pinned(found: Found): Allowed {
     if (found.refused !== undefined) return this;
-    const fits = (content: KeyValueContent) => this.#continuationsOf(content).some((one) => agrees(found, one));
+    const fits = (one: Candidate) => this.#continuationsOf(one).some(({ content }) => agrees(found, content));
     const settled = this.#settled.filter(fits);
-    const before = this.#before.filter((content) => agrees(found, content));
-    if (settled.length > 0) return this.#with({ settled });
-    return this.#with({ settled: before });
+    if (settled.length > 0 && !this.faults.isPassing) return new Allowed(settled, this.#inFlight, this.faults);
+    const lost = this.#settled.flatMap(({ before }) =>
+      before !== undefined && agrees(found, before) ? [{ content: before, before: undefined }] : [],
+    );
+    return new Allowed([...this.#settled, ...lost], this.#inFlight, this.faults);
   }
 }
 
-function applied(content: KeyValueContent, op: KeyValueOp): KeyValueContent {
+function applied({ content }: Candidate, op: KeyValueOp): Candidate {
   const changed = new Map(content);
   for (const change of changesOf(op)) applyChange(changed, change);
-  return changed;
+  return { content: changed, before: content };
 }
 
 function checkUndamaged(found: Found): void {

@@ -1,6 +1,7 @@
 import type { BlockDevice } from '../../blockdev/index.ts';
 import { CodedError, codeOf, viewOf } from '../../core/index.ts';
 import type { KeyValueOp } from '../../explore/index.ts';
+import type { MediaZone } from '../../faults/index.ts';
 import { getText, isSealed, putText, SEALED_AT, SECTOR, seal } from './sealed.ts';
 import { type SlotRules, SuperblockSlots, soundSlots } from './slots.ts';
 import { changesOf, type Found, type OpenStore, type Store } from './store.ts';
@@ -18,6 +19,8 @@ export const soundRoot: RootRules = { ...soundSlots, sparesOld: true, coversAddr
 const ROOT_SECTORS = 2;
 const BLOCKS = 4;
 const BLOCK_COUNT = 12;
+/** Where the blocks are. */
+export const ROOT_BLOCKS: MediaZone = { firstSector: BLOCKS, sectorCount: BLOCK_COUNT };
 const MAGIC = 0x4b43_4c42;
 const BLOCK_GENERATION_AT = SEALED_AT;
 const BLOCK_BYTES_AT = SEALED_AT + 4;
@@ -53,6 +56,7 @@ class RootStore implements OpenStore {
   readonly #rules: RootRules;
   readonly #root: SuperblockSlots;
   #pointers: ReadonlyMap<string, Pointer>;
+  #hasLife = false;
 
   constructor(device: BlockDevice, rules: RootRules) {
     this.#device = device;
@@ -65,6 +69,7 @@ class RootStore implements OpenStore {
   apply(op: KeyValueOp): void {
     if (this.hasLatched) throw new CodedError('EIO', 'root-switching store: a write has failed: open it again');
     this.hasLatched = true;
+    this.#openLife();
     const pointers = new Map(this.#pointers);
     const taken = new Set<number>();
     const generation = this.#root.generation + 1;
@@ -97,6 +102,12 @@ class RootStore implements OpenStore {
   }
 
   close(): void {}
+
+  /** A generation that a cut took back is never given to other blocks: each use starts with one of its own. */
+  #openLife(): void {
+    if (!this.#hasLife) this.#root.store();
+    this.#hasLife = true;
+  }
 
   #freeBlock(pointers: ReadonlyMap<string, Pointer>, taken: ReadonlySet<number>): number {
     const used = new Set([...pointers.values()].map(({ block }) => block));

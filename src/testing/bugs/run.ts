@@ -3,7 +3,7 @@ import { type ExploreOptions, explore, type Scenario, shrinkSteps } from '../../
 import type { BenchmarkCase } from './bug.ts';
 import { storeScenario } from './scenario.ts';
 import type { Step } from './store.ts';
-import { BENCHMARK_SEED, type BenchmarkStrategy, RANDOM_ROUND } from './strategies.ts';
+import { BENCHMARK_SEED, type BenchmarkStrategy, RANDOM_ON_CONTROLS, RANDOM_ROUND } from './strategies.ts';
 
 export interface BenchmarkOptions {
   /** Recoveries that each strategy has for each case. Default 20,000. */
@@ -60,7 +60,8 @@ export function runCase(
 /** The case's scenario with some of its steps. */
 export function scenarioOf(theCase: BenchmarkCase): (steps: readonly Step[]) => Scenario<never, never> {
   const name = `bug-${theCase.id}`;
-  return (steps) => storeScenario(theCase.store, steps, { name }) as Scenario<never, never>;
+  const { mayRefuse = false } = theCase;
+  return (steps) => storeScenario(theCase.store, steps, { name, mayRefuse }) as Scenario<never, never>;
 }
 
 interface SearchResult {
@@ -75,19 +76,23 @@ interface SearchResult {
 function searchFor(theCase: BenchmarkCase, strategy: BenchmarkStrategy, seed: number, budget: number): SearchResult {
   const scenario = scenarioOf(theCase)(theCase.steps);
   const isRandom = strategy.options.strategy === 'random';
+  const cap = isRandom && theCase.isControl ? Math.min(budget, RANDOM_ON_CONTROLS) : budget;
   let recoveries = 0;
   for (let round = 0; ; round++) {
     const exploration: ExploreOptions = {
       ...strategy.options,
       ...(isRandom ? { seed: seed + round, runs: RANDOM_ROUND } : {}),
       maxViolations: 1,
+      ...(theCase.media === undefined ? {} : { media: theCase.media }),
     };
-    const result = explore(scenario, { ...exploration, maxRecoveries: budget - recoveries });
+    const result = explore(scenario, { ...exploration, maxRecoveries: cap - recoveries });
     recoveries += result.recoveries;
     const [violation] = result.violations;
     const message = violation?.message ?? result.nondeterminism?.message ?? null;
     const found = violation !== undefined || result.nondeterminism !== undefined;
-    const isSpent = recoveries >= budget;
+    const isSpent = recoveries >= cap;
+    if (result.incompleteReason?.startsWith('no fault'))
+      throw new Error(`case ${theCase.id}: ${result.incompleteReason}`);
     if (found || isSpent || !isRandom) return { found, recoveries, finished: found || !isSpent, message, exploration };
   }
 }

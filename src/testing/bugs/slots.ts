@@ -1,6 +1,7 @@
 import type { BlockDevice } from '../../blockdev/index.ts';
 import { codeOf, viewOf } from '../../core/index.ts';
 import { isSealed, SEALED_AT, SECTOR, seal } from './sealed.ts';
+import { damaged } from './store.ts';
 
 /** What makes a pair of superblocks sound. */
 export interface SlotRules {
@@ -52,18 +53,28 @@ export class SuperblockSlots {
     this.bytes = new Uint8Array(sectors * SECTOR);
   }
 
-  /** Reads both copies. @returns whether one of them is valid */
+  /**
+   * Reads both copies.
+   * @returns whether one of them is valid
+   * @throws CodedError EINTEGRITY where a newer one stands in the wrong place: the one before it is no longer true
+   */
   load(): boolean {
     this.generation = 0;
+    let misplaced = 0;
     const copy = new Uint8Array(this.bytes.length);
     for (const slot of [0, 1]) {
       if (!this.#read(slot, copy)) continue;
       const generation = viewOf(copy).getUint32(GENERATION_AT, true);
+      if (this.#rules.checksPlace && viewOf(copy).getUint32(SLOT_AT, true) !== slot) {
+        misplaced = generation;
+        continue;
+      }
       if (generation <= this.generation) continue;
       this.generation = generation;
       this.#slot = slot;
       this.bytes.set(copy);
     }
+    if (misplaced > this.generation) damaged(`superblock: generation ${misplaced} stands in the wrong place`);
     return this.generation > 0;
   }
 
@@ -85,6 +96,8 @@ export class SuperblockSlots {
     const view = viewOf(this.bytes);
     view.setUint32(GENERATION_AT, this.generation, true);
     view.setUint32(SLOT_AT, slot, true);
+    // In its last sector as well: a copy of several sectors is never half old and half new unnoticed, nor the same.
+    view.setUint32(this.bytes.length - 4, this.generation, true);
     seal(this.bytes, MAGIC, 0);
     this.#device.write(this.#sectorOf(slot), this.bytes);
   }
@@ -97,8 +110,7 @@ export class SuperblockSlots {
       if (codeOf(error) !== 'EIO') throw error;
       return false;
     }
-    if (!isSealed(into, MAGIC, 0)) return false;
-    return !this.#rules.checksPlace || viewOf(into).getUint32(SLOT_AT, true) === slot;
+    return isSealed(into, MAGIC, 0);
   }
 
   #sectorOf(slot: number): number {

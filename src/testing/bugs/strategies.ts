@@ -22,6 +22,8 @@ export type StrategyId =
 export const BENCHMARK_SEED = 1;
 /** Cuts that the random strategy draws at a time, with a seed of its own each time. */
 export const RANDOM_ROUND = 50;
+/** Recoveries that it has on a sound store, where it has nothing to find. */
+export const RANDOM_ON_CONTROLS = 1000;
 
 /** From what most projects do to what powercut does. */
 export const benchmarkStrategies: readonly BenchmarkStrategy[] = [
