@@ -60,7 +60,8 @@ export class BlkChannel {
   #state: 'unready' | 'live' | 'stopped' | 'closed' = 'unready';
   /** What every operation throws in state `stopped`. */
   #stopError: unknown;
-  /** For each queue, whether requests were made available of which the device was not told. */
+  /** Requests were made available of which the device was not told; for each queue, whether some are its. */
+  #hasNews = false;
   readonly #news: boolean[] = [];
 
   /**
@@ -135,6 +136,7 @@ export class BlkChannel {
   submit(slot: number, type: number, unit: number, givenBytes: number, roomBytes: number): void {
     this.slots.submit(slot, type, unit, givenBytes, roomBytes);
     this.#news[this.slots.queueOf(slot)] = true;
+    this.#hasNews = true;
   }
 
   /** Lets the device work until a request is done. @throws what stopped the device */
@@ -147,7 +149,7 @@ export class BlkChannel {
 
   /** Notifies, handles interrupts, collects. @returns whether any request came back */
   pump(): boolean {
-    for (let index = 0; index < this.#news.length; index++) if (this.#news[index]) this.#notify(index);
+    if (this.#hasNews) this.#notifyAll();
     const halted = this.#bus.halted;
     if (halted !== undefined) throw this.#stop(halted.error);
     if (this.#bus.interruptAsserted) this.#interrupt();
@@ -169,6 +171,11 @@ export class BlkChannel {
     this.slots.resetQueue(index, onLost);
     this.#news[index] = false;
     this.#setUpQueue(index);
+  }
+
+  #notifyAll(): void {
+    this.#hasNews = false;
+    for (let index = 0; index < this.#news.length; index++) if (this.#news[index]) this.#notify(index);
   }
 
   /** With NOTIFICATION_DATA, tells where the ring stands as well (2.9, 4.2.2). */
@@ -214,6 +221,7 @@ export class BlkChannel {
     }
     this.#news.length = this.slots.queues.length;
     this.#news.fill(false);
+    this.#hasNews = false;
     this.#state = 'live';
   }
 

@@ -56,11 +56,17 @@ export class SegmentGate {
   /** Adds a buffer to its stream; a bad one makes the chain a faulty one, and is touched by nobody. */
   add(chain: DescriptorChain, address: number, lengthBytes: number, writable: boolean): void {
     if (lengthBytes === 0) return;
+    const hurts = writable ? this.#touchesRing(address, address + lengthBytes) : chain.writable.totalBytes > 0;
+    if (hurts || this.#memory.reach(address) < lengthBytes) this.#addOther(chain, address, lengthBytes, writable);
+    else if (writable) chain.writable.add(address, lengthBytes);
+    else chain.readable.add(address, lengthBytes);
+  }
+
+  /** One that is not all in one region, or in the ring, or out of order. */
+  #addOther(chain: DescriptorChain, address: number, lengthBytes: number, writable: boolean): void {
     // Readable ones come first (virtio 2.7.4.2, 2.8.17).
     if (!writable && chain.writable.totalBytes > 0) chain.faulty = true;
-    const reachBytes = this.#memory.reach(address);
-    if (reachBytes < lengthBytes) this.#addAcross(chain, address, lengthBytes, writable);
-    else this.#addInside(chain, address, lengthBytes, writable);
+    this.#addAcross(chain, address, lengthBytes, writable);
   }
 
   #addInside(chain: DescriptorChain, address: number, lengthBytes: number, writable: boolean): void {

@@ -24,7 +24,8 @@ export class SplitDriverQueue implements DriverQueue {
   readonly #inOrder: boolean = false;
   /** Guest address of the indirect tables. */
   readonly #tablesStart: number = 0;
-  readonly #tables: DataView | undefined;
+  /** Where a request's descriptors go: into the ring's table, or into the indirect ones. */
+  readonly #descriptors: DataView;
   /** For each descriptor, the request that it heads; -1 where it heads none in flight. */
   readonly #requests: Int32Array;
   /** Heads in flight, in order. Empty unless IN_ORDER is negotiated. */
@@ -51,7 +52,7 @@ export class SplitDriverQueue implements DriverQueue {
     this.#tablesStart = plan.tables;
     this.#requests = new Int32Array(plan.size).fill(-1);
     this.#order = new OfferOrder(plan.requestCount);
-    if (plan.options.indirect) this.#tables = tablesOf(memory, plan);
+    this.#descriptors = plan.options.indirect ? tablesOf(memory, plan) : this.#ring.table;
   }
 
   get addresses(): QueueAddresses {
@@ -83,22 +84,19 @@ export class SplitDriverQueue implements DriverQueue {
   add(address: number, lengthBytes: number, flags: number): void {
     const position = this.#count++;
     const hasNext = (flags & DESC_F_NEXT) !== 0;
-    if (this.#tables !== undefined) {
-      const at = (this.#request * this.#descriptorsMax + position) * DESC_BYTES;
-      writeSplitDescriptor(this.#tables, at, address, lengthBytes, flags, hasNext ? position + 1 : 0);
+    if (this.#indirect) {
+      const at = DESC_BYTES * (this.#request * this.#descriptorsMax + position);
+      writeSplitDescriptor(this.#descriptors, at, address, lengthBytes, flags, hasNext ? position + 1 : 0);
       return;
     }
     const mask = this.#size - 1;
     const index = (this.#first + position) & mask;
-    this.#ring.writeDescriptor(index, address, lengthBytes, flags, hasNext ? (index + 1) & mask : 0);
+    const next = hasNext ? (index + 1) & mask : 0;
+    writeSplitDescriptor(this.#descriptors, DESC_BYTES * index, address, lengthBytes, flags, next);
   }
 
   offer(): void {
-    if (this.#tables !== undefined) {
-      const table = this.#tablesStart + this.#request * this.#descriptorsMax * DESC_BYTES;
-      this.#ring.writeDescriptor(this.#first, table, this.#count * DESC_BYTES, DESC_F_INDIRECT, 0);
-      this.#count = 1;
-    }
+    if (this.#indirect) this.#placeTable();
     this.#requests[this.#first] = this.#request;
     if (this.#inOrder) {
       this.#nextDescriptor = (this.#first + this.#count) & (this.#size - 1);
@@ -143,6 +141,13 @@ export class SplitDriverQueue implements DriverQueue {
     if (usedIndex !== this.#nextUsed || !this.#eventIdx) return (usedIndex - this.#nextUsed) & INDEX_MASK;
     this.#ring.setUsedEvent(this.#nextUsed);
     return (this.#ring.usedIndex - this.#nextUsed) & INDEX_MASK;
+  }
+
+  /** One descriptor in the ring names the request's table. */
+  #placeTable(): void {
+    const table = this.#tablesStart + this.#request * this.#descriptorsMax * DESC_BYTES;
+    this.#ring.writeDescriptor(this.#first, table, this.#count * DESC_BYTES, DESC_F_INDIRECT, 0);
+    this.#count = 1;
   }
 
   #collectRun(): number {

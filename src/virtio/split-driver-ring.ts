@@ -62,6 +62,11 @@ export class SplitDriverRing {
     this.clear();
   }
 
+  /** The descriptor table, which the ring's memory begins with. */
+  get table(): DataView {
+    return this.#view;
+  }
+
   /** The next value of the available index. */
   get availIndex(): number {
     return this.#availIndex;

@@ -140,20 +140,23 @@ export class SplitQueue implements DeviceQueue {
     // A request from before a reset is nobody's any more (2.4.1).
     if (!this.owns(chain)) return;
     this.#inFlight[chain.id] = 0;
-    // In order, one entry stands for a run, all of which but the last count as written completely (2.7.9).
-    if (!this.#runWhole || !this.#inOrder) this.#writeRun();
+    if (!this.#inOrder) {
+      this.#writeUsed(chain.id, writtenBytes, 1);
+      return;
+    }
+    // One entry stands for a run, all of which but the last count as written completely (2.7.9).
+    if (!this.#runWhole) this.#writeRun();
     this.#runCount++;
     this.#runId = chain.id;
     this.#runBytes = writtenBytes;
     this.#runWhole = writtenBytes === chain.writable.totalBytes;
-    if (!this.#inOrder) this.#writeRun();
   }
 
   publish(): boolean {
     if (!this.#enabled) return false;
     // A batch that was as long as the queue never came upon an empty ring.
     if (this.#eventIdx && this.#started) this.#askForEvent();
-    this.#writeRun();
+    if (this.#runCount > 0) this.#writeRun();
     const before = this.#publishedUsed;
     this.#publishedUsed = this.#nextUsed;
     if (before === this.#nextUsed) return false;
@@ -244,14 +247,17 @@ export class SplitQueue implements DeviceQueue {
   }
 
   #writeRun(): void {
-    if (this.#runCount === 0) return;
-    const entry = this.#used + USED_RING + USED_ELEM_BYTES * (this.#nextUsed & (this.#size - 1));
-    this.#memory.writeU32(entry, this.#runId);
-    // The length before the index (2.7.8.2).
-    this.#memory.writeU32(entry + 4, this.#runBytes);
-    this.#nextUsed = (this.#nextUsed + this.#runCount) & INDEX_MASK;
-    this.#memory.storeU16(this.#used + USED_IDX, this.#nextUsed);
+    if (this.#runCount > 0) this.#writeUsed(this.#runId, this.#runBytes, this.#runCount);
     this.#runCount = 0;
+  }
+
+  #writeUsed(id: number, writtenBytes: number, count: number): void {
+    const entry = this.#used + USED_RING + USED_ELEM_BYTES * (this.#nextUsed & (this.#size - 1));
+    this.#memory.writeU32(entry, id);
+    // The length before the index (2.7.8.2).
+    this.#memory.writeU32(entry + 4, writtenBytes);
+    this.#nextUsed = (this.#nextUsed + count) & INDEX_MASK;
+    this.#memory.storeU16(this.#used + USED_IDX, this.#nextUsed);
   }
 
   #break(why: string): false {
