@@ -1,12 +1,12 @@
 import { existsSync, renameSync } from 'node:fs';
-import { FileDevice, systemFileIo } from '../blockdev/index.ts';
+import { type BlockDevice, FileDevice, systemFileIo } from '../blockdev/index.ts';
 import { format } from '../statefs/index.ts';
 
 const SECTOR_BYTES = 512;
 
 /** An image that is open, and whether it was made just now. */
 export interface StateImage {
-  readonly device: FileDevice;
+  readonly device: BlockDevice;
   readonly isNew: boolean;
 }
 

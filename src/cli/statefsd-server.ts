@@ -53,9 +53,18 @@ export const signals: Control = {
   },
 };
 
-/** Runs `powercut statefsd` until it is stopped. @returns the exit code */
-export async function runStatefsd(flags: StatefsdFlags, output: Output, control: Control): Promise<number> {
-  const server = new StateServer(flags, output);
+/**
+ * Runs `powercut statefsd` until it is stopped.
+ * @param openImage opens the image of a path, or makes one of a size; tests put a failing disk in
+ * @returns the exit code
+ */
+export async function runStatefsd(
+  flags: StatefsdFlags,
+  output: Output,
+  control: Control,
+  openImage: OpenImage = openStateImage,
+): Promise<number> {
+  const server = new StateServer(flags, output, openImage);
   // Before it says that it serves, and before anything is open: no signal is ever met by the system's own way.
   const offs = [
     control.on('stop', (name) => server.finish(EXIT_CLEAN, name)),
@@ -74,10 +83,13 @@ export async function runStatefsd(flags: StatefsdFlags, output: Output, control:
   }
 }
 
+type OpenImage = (path: string, sizeBytes: number) => StateImage;
+
 /** The service with everything around it: image, store, audit, policy, sockets. */
 class StateServer {
   readonly #flags: StatefsdFlags;
   readonly #output: Output;
+  readonly #openImage: OpenImage;
   readonly #audit: Audit;
   readonly #sinks: AuditSink[] = [];
   #image: StateImage | undefined;
@@ -91,8 +103,9 @@ class StateServer {
   /** Ends {@link serve}. The first call counts. */
   readonly finish: (exit: number, why: string) => void;
 
-  constructor(flags: StatefsdFlags, output: Output) {
+  constructor(flags: StatefsdFlags, output: Output, openImage: OpenImage) {
     this.#flags = flags;
+    this.#openImage = openImage;
     this.#output = output;
     this.#audit = new Audit({ clock: output.clock, sinks: this.#sinks });
     const { promise, resolve } = settable<{ readonly exit: number; readonly why: string }>();
@@ -105,7 +118,7 @@ class StateServer {
     const authority = new Authority(policy === undefined ? baselinePolicy() : loadPolicy(policy));
     if (audit !== undefined) this.#sinks.push(new AuditFile({ path: audit, required }));
     if (logd !== undefined) this.#sinks.push(new AuditLogd({ path: logd, required, timers: systemTimers }));
-    this.#image = openStateImage(image, size);
+    this.#image = this.#openImage(image, size);
     this.#store = this.#open();
     this.#service = this.#serviceOf(this.#store, authority);
     this.#audit.tell('server', 'start', 'OK', image);

@@ -2,9 +2,12 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { StateImage } from '../../src/cli/state-image.ts';
 import { type Control, runStatefsd, type StatefsdFlags } from '../../src/cli/statefsd-server.ts';
-import { systemClock } from '../../src/core/index.ts';
+import { DeviceError, systemClock } from '../../src/core/index.ts';
 import { AUDIT_FIELDS, StateFsClient, unixSocket } from '../../src/statefsd/index.ts';
+import { FailingDevice } from '../statefs/helpers.ts';
+import { formattedDevice } from '../statefsd/helpers.ts';
 import { run } from './helpers.ts';
 
 const POLICY = `version = 1
@@ -58,7 +61,7 @@ class Started {
   out = '';
   err = '';
 
-  constructor(flags: Partial<StatefsdFlags> = {}) {
+  constructor(flags: Partial<StatefsdFlags> = {}, openImage?: (path: string, sizeBytes: number) => StateImage) {
     const all: StatefsdFlags = {
       ...{ image: at('state.img'), sockets: at('s'), policy: at('policy.toml'), audit: at('audit.jsonl') },
       ...{ size: 4 * 1024 * 1024, commit: 'checksummed', payload: 1024, slow: 1000, ...flags },
@@ -72,7 +75,7 @@ class Started {
       },
       ...{ isTerminal: false, useColour: false, clock: systemClock },
     };
-    this.exit = runStatefsd(all, output, this.hand);
+    this.exit = runStatefsd(all, output, this.hand, openImage);
   }
 
   /** Resolves once it says that it serves. */
@@ -235,6 +238,25 @@ test('what keeps it from starting is one line and exit code 2, and leaves nothin
   await client.putAtomic('/state/apps/a/x', new Uint8Array([1]));
   client.close();
   expect(await server.stop()).toBe(0);
+});
+
+test('a disk that fails in a commit ends it with exit code 1; started again, it serves what the disk holds', async () => {
+  const device = new FailingDevice(formattedDevice());
+  const server = await new Started({}, () => ({ device, isNew: false })).ready();
+  const client = clientOf('app.a');
+  await client.putAtomic('/state/apps/a/x', new Uint8Array([1]));
+  device.before = (kind) => {
+    if (kind === 'flush') throw new DeviceError('EIO', 'the medium failed');
+  };
+  const put = client.putAtomic('/state/apps/a/x', new Uint8Array([2]));
+  await expect(put).rejects.toMatchObject({ code: 'EIO', inDoubt: true });
+  expect(await server.exit).toBe(1);
+  expect(server.err).toMatch(/latched: .*the medium failed: stopping, so that a restart can find out/);
+  device.before = () => {};
+  const again = await new Started({}, () => ({ device, isNew: false })).ready();
+  expect([1, 2]).toContain((await client.get('/state/apps/a/x'))[0]);
+  client.close();
+  expect(await again.stop()).toBe(0);
 });
 
 test('its options are checked, and its help has examples', async () => {

@@ -3,7 +3,7 @@ import { createConnection, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { systemClock, systemTimers } from '../../src/core/index.ts';
+import { Sfc32, systemClock, systemTimers } from '../../src/core/index.ts';
 import {
   Authority,
   checkPolicy,
@@ -217,6 +217,34 @@ describe('a peer on a socket that misbehaves', () => {
     socket.resume();
     await deaf;
     expect(await client.get('/state/other')).toEqual(payloadOf(10));
+  });
+
+  test('and a thousand like it leave no handle behind', async () => {
+    const server = await serve();
+    const client = clientOf(server, 'root');
+    await client.list();
+    const handles = () => process.getActiveResourcesInfo().filter((name) => name === 'PipeWrap').length;
+    const before = handles();
+    const prng = new Sfc32(1);
+    for (let i = 0; i < 1000; i += 10) {
+      const sockets = await Promise.all(Array.from({ length: 10 }, () => rawSocket(server.pathOf('root'))));
+      await Promise.all(
+        sockets.map((socket, at) => {
+          const noise = new Uint8Array(64);
+          prng.fill(noise);
+          // Half of them say a length that no frame has; the others break off in the middle of one.
+          if (at % 2 === 0) noise.fill(0xff, 0, 4);
+          else noise.set(encodeRequest('get', 1, { path: KEY }).subarray(0, 20));
+          const over = ended(socket);
+          socket.write(at % 2 === 0 ? noise : noise.subarray(0, 20));
+          if (at % 2 === 1) socket.end();
+          return over;
+        }),
+      );
+    }
+    while (handles() > before) await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(handles()).toBe(before);
+    await client.putAtomic(KEY, payloadOf(1));
   });
 
   test('over the cap is told so, and comes in once there is room', async () => {
