@@ -255,6 +255,8 @@ export class LogWriter {
     this.#guard('verifying the temp frames', false, () => this.#verifyTemps(plan));
     beforeCommit();
     this.#stamp.flags = FLAG_ORDERED;
+    // That flush covered every group before: recovery takes them in before this one, as the log has them.
+    this.#stamp.durableSequence = this.#durableSequence;
     this.#groups.sealCommits(this.#staging, this.#view, plan, this.#stamp, this.#header);
     const commit = this.#staging.subarray(tempBytes, plan.sectors * sectorBytes);
     this.#guard('writing the commit', true, () => this.#device.write(plan.sector + plan.tempSectors, commit));

@@ -4,7 +4,7 @@ import { type Barrier, type RecoveryRow, type StoreRules, soundRules } from '../
 import { brokenRules } from '../../src/testing/index.ts';
 import { holdProperty, isCaught, isReplaying } from './replay.ts';
 import { modelProperty } from './statefs-commands.ts';
-import { Totals } from './statefs-world.ts';
+import { type Command, runCommands, Totals } from './statefs-world.ts';
 
 /** Those that single puts and deletes need. */
 const simpleRules = Object.entries(brokenRules).filter(([, { scenario }]) => scenario === 'boot-control');
@@ -43,6 +43,19 @@ describe('the same property, on a fixed seed,', () => {
     expect([...totals.rows]).toEqual(expect.arrayContaining(tailRows));
     expect(totals.tornSectors > 0).toBe(profile === 'harsh');
     expect(totals.damagedPhysicalSectors > 0).toBe(profile === '512e');
+  });
+});
+
+describe('found once:', () => {
+  test.each(profileNames)('an unsynced put does not come back over an ordered one, on %s', (profile) => {
+    const commands: Command[] = [
+      { kind: 'put', key: '/state/a', size: 0 },
+      { kind: 'putAtomic', key: '/state/a', size: 1, commit: 'ordered' },
+    ];
+    for (const choices of [{ choose: () => 0 }, { choose: (options: number) => options - 1 }]) {
+      const setup = { profile, through: 'direct', diskBytes: 1024 * 1024, choices, rules: soundRules } as const;
+      runCommands(setup, commands, new Totals());
+    }
   });
 });
 
