@@ -276,7 +276,8 @@ export class PackedQueue implements DeviceQueue {
 
   /** Counts a chain as in flight. */
   #claim(chain: DescriptorChain): boolean {
-    if (this.#heldEntries + chain.entryCount > this.#size) {
+    // What was pushed and not written yet still stands in the ring.
+    if (this.#heldEntries + this.#runEntries + chain.entryCount > this.#size) {
       return this.#break('more descriptors were made available than the ring has');
     }
     if (this.#isInFlight(chain.id)) return this.#break('a request was made available again while it is in flight');

@@ -9,6 +9,7 @@ import {
   DESC_F_INDIRECT,
   DESC_F_NEXT,
   DESC_F_WRITE,
+  F_IN_ORDER,
   type FlatMemory,
   INTERRUPT_CONFIG,
   INTERRUPT_USED,
@@ -316,6 +317,36 @@ describe('packed virtqueue, hostile driver: the ring breaks, and only a reset me
     made.notify();
     expect(made.needsReset).toBe(true);
     expect(made.transport.needsResetWhy).toMatch(/more descriptors/);
+  });
+
+  it('in order, more descriptors in one batch than the ring has: nothing is written behind the ring', () => {
+    let guest: Guest | undefined;
+    let wrap = true;
+    // Whenever the device looks for the next request, there is one, over the two descriptors of the one before.
+    const eager = (memory: FlatMemory) =>
+      new Proxy(memory, {
+        get(target, property) {
+          const value: unknown = Reflect.get(target, property, target);
+          if (typeof value !== 'function') return value;
+          return (...args: number[]) => {
+            if (property === 'loadU16' && guest !== undefined && args[0] === guest.queue.desc + 14) {
+              const turn = wrap ? PACKED_F_AVAIL : PACKED_F_USED;
+              guest.packed.setDescriptor(0, { address: 0x8000, lengthBytes: 16, flags: turn | DESC_F_NEXT });
+              guest.packed.setDescriptor(1, { address: 0x8010, lengthBytes: 1, flags: turn | DESC_F_WRITE, id: +wrap });
+              wrap = !wrap;
+            }
+            return value.apply(target, args);
+          };
+        },
+      });
+    const made = up({ queueSize: 2, wrapMemory: eager, ringBits: [F_IN_ORDER] });
+    made.view(0x8000, 16).set(header(BLK_T_FLUSH));
+    guest = made;
+    for (let i = 0; i < 3; i++) made.notify();
+    guest = undefined;
+    expect(made.transport.needsResetWhy).toMatch(/more descriptors/);
+    const behind = made.view(made.queue.device + 4, 64);
+    expect(behind).toEqual(new Uint8Array(64));
   });
 
   it('any 16 bits are a buffer id', () => {
