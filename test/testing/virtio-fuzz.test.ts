@@ -68,6 +68,22 @@ describe('a hostile guest against the virtio block device', () => {
     );
   });
 
+  it('sees a device that writes beside its rings', () => {
+    class Sloppy extends BlkDevice {
+      #memory: GuestMemory;
+      constructor(...args: ConstructorParameters<typeof BlkDevice>) {
+        super(...args);
+        this.#memory = args[1];
+      }
+      override process(index: number, queue: VirtQueue): number {
+        this.#memory.writeU16(this.#memory.reach(0) > 0 ? 0x180 : 2 ** 33 + 0x180, 1);
+        return super.process(index, queue);
+      }
+    }
+    const target = { makeDevice: (...args: ConstructorParameters<typeof BlkDevice>) => new Sloppy(...args) };
+    expect(failureOf(fuzzVirtio({ operationCount: 20_000, seed: 1, target }))).toMatch(/word written where no ring is/);
+  });
+
   it('sees a device that works on and on for one notification', () => {
     class Tireless extends BlkDevice {
       override process(index: number, queue: VirtQueue): number {

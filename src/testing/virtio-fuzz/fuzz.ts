@@ -49,7 +49,7 @@ const DISK_OPERATIONS_MAX = QUEUE_SIZE * (QUEUE_SIZE + 32);
 
 /**
  * A hostile guest against the virtio block device, over and over with other seeds. What must hold: no exception leaves
- * the device, nothing outside guest memory is touched, the work for one operation is bounded by the queue, and after a
+ * the device, nothing outside guest memory is touched and no word written but in the rings, the work for one operation is bounded by the queue, and after a
  * reset the device answers, on either ring. Stops at the first failure.
  */
 export function fuzzVirtio(options: VirtioFuzzOptions): VirtioFuzzReport {
@@ -110,6 +110,7 @@ function whatWentWrong(guest: HostileGuest, accesses: number, diskOperations: nu
   if (transport.halted !== undefined)
     return `an exception came out of the device: ${messageOf(transport.halted.error)}`;
   if (memory.strayAccess !== undefined) return `access outside guest memory: ${memory.strayAccess}`;
+  if (memory.strayWord !== undefined) return `a word written where no ring is: ${memory.strayWord}`;
   if (disk.strayBuffer !== undefined) return `a buffer outside guest memory: ${disk.strayBuffer}`;
   if (accesses > ACCESSES_MAX) return `${accesses} accesses to guest memory in one operation`;
   return diskOperations > DISK_OPERATIONS_MAX ? `${diskOperations} disk operations in one operation` : undefined;

@@ -22,6 +22,7 @@ import {
   MmioTransport,
   PackedDriverRing,
   type QueueAddresses,
+  REG_CONFIG,
   REG_DEVICE_FEATURES,
   REG_DEVICE_FEATURES_SEL,
   REG_DRIVER_FEATURES,
@@ -71,6 +72,8 @@ export class HostileGuest {
   packed = false;
   /** Whether it took INDIRECT_DESC. */
   indirect = false;
+  /** Whether a register of a queue was written that may have put a ring elsewhere. */
+  #isMoved = false;
   #requestCount = 0;
   readonly #prng: Prng;
   /** The guest's own way to its memory, which nobody watches. */
@@ -82,7 +85,12 @@ export class HostileGuest {
     this.#prng = prng;
     this.arena = Arena.choose(prng);
     this.#own = this.arena.memory;
-    this.memory = new WatchedMemory(target.makeMemory?.(this.arena) ?? this.#own, this.arena.extents, prng);
+    this.memory = new WatchedMemory(
+      target.makeMemory?.(this.arena) ?? this.#own,
+      this.arena.extents,
+      prng,
+      (at, lengthBytes) => this.#mayWriteWord(at, lengthBytes),
+    );
     this.disk = new WatchedDisk(prng.below(4) === 0 ? 4096 : 512, (buffer) => this.arena.mayTouch(buffer));
     this.queueCount = 1 + prng.below(QUEUE_COUNT_MAX);
     const device = (target.makeDevice ?? plainDevice)(this.disk, this.memory, this.#deviceOptions());
@@ -115,6 +123,12 @@ export class HostileGuest {
 
   write(register: number, value: number, widthBytes = 4): void {
     this.transport.write(register, widthBytes, value);
+  }
+
+  /** As {@link write}, of whatever register: the rings may be elsewhere from here on. */
+  writeSomewhere(register: number, value: number, widthBytes: number): void {
+    if (register >= REG_QUEUE_SEL && register < REG_CONFIG) this.#isMoved = true;
+    this.write(register, value, widthBytes);
   }
 
   /** An address that is mostly a place for buffers, and sometimes any. */
@@ -177,6 +191,7 @@ export class HostileGuest {
       this.setUpQueue(index, packed ? this.packedRing(index).addresses : this.split(index).addresses);
     }
     this.write(REG_STATUS, 15);
+    this.#isMoved = false;
   }
 
   /** A random initialisation. */
@@ -218,6 +233,18 @@ export class HostileGuest {
     this.write(REG_QUEUE_NOTIFY, 0);
     const usedCount = packed ? this.packedRing(0).flags(0) & 0x8080 : this.split(0).usedIndex;
     return usedCount === (packed ? 0x8080 : 1) && this.#own.readU8(at + 16) === BLK_S_OK;
+  }
+
+  /** Where a device writes words: used rings, or packed rings and the structures with its events. */
+  #mayWriteWord(address: number, lengthBytes: number): boolean {
+    if (this.#isMoved) return true;
+    const isIn = (start: number, sizeBytes: number): boolean =>
+      address >= start && address + lengthBytes <= start + sizeBytes;
+    for (let index = 0; index < this.queueCount; index++) {
+      const { desc, device } = (this.packed ? this.packedRing(index) : this.split(index)).addresses;
+      if (this.packed ? isIn(desc, 16 * QUEUE_SIZE) || isIn(device, 4) : isIn(device, 6 + 8 * QUEUE_SIZE)) return true;
+    }
+    return false;
   }
 
   #deviceOptions(): BlkDeviceOptions {

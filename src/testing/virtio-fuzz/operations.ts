@@ -41,13 +41,13 @@ function someType(prng: Prng): number {
 
 function writeRegister(guest: HostileGuest, prng: Prng): void {
   const register = prng.below(12) === 0 ? edgy(prng) : 4 * prng.below((REG_CONFIG + 0x60) / 4);
-  guest.write(register, edgy(prng), prng.below(8) === 0 ? prng.below(10) : 4);
+  guest.writeSomewhere(register, edgy(prng), prng.below(8) === 0 ? prng.below(10) : 4);
 }
 
 /** The registers that set and reset the queue. */
 function writeQueueRegister(guest: HostileGuest, prng: Prng): void {
   const registers = [REG_QUEUE_SEL, REG_QUEUE_NUM, REG_QUEUE_READY, REG_QUEUE_RESET, REG_STATUS];
-  guest.write(registers[prng.below(registers.length)]!, prng.below(6) === 0 ? edgy(prng) : prng.below(3));
+  guest.writeSomewhere(registers[prng.below(registers.length)]!, prng.below(6) === 0 ? edgy(prng) : prng.below(3), 4);
 }
 
 function readRegister(guest: HostileGuest, prng: Prng): void {

@@ -15,6 +15,9 @@ export class WatchedMemory implements GuestMemory {
   accessCount = 0;
   /** The first access that answered although it was not all inside a region. */
   strayAccess: string | undefined;
+  /** The first word that was written where the device has nothing to write but status bytes and data. */
+  strayWord: string | undefined;
+  readonly #mayWriteWord: (address: number, lengthBytes: number) => boolean;
   readonly #inner: GuestMemory;
   readonly #extents: readonly Extent[];
   readonly #prng: Prng;
@@ -22,7 +25,14 @@ export class WatchedMemory implements GuestMemory {
   #calm = 0;
   #change: () => void = () => {};
 
-  constructor(inner: GuestMemory, extents: readonly Extent[], prng: Prng) {
+  /** @param mayWriteWord where the device's own words are: its side of the rings */
+  constructor(
+    inner: GuestMemory,
+    extents: readonly Extent[],
+    prng: Prng,
+    mayWriteWord: (address: number, lengthBytes: number) => boolean,
+  ) {
+    this.#mayWriteWord = mayWriteWord;
     this.#inner = inner;
     this.#extents = extents;
     this.#prng = prng;
@@ -73,14 +83,17 @@ export class WatchedMemory implements GuestMemory {
   }
 
   writeU16(address: number, value: number): boolean {
+    this.#holdWord('writeU16', address, 2);
     return this.#hold('writeU16', address, 2, this.#inner.writeU16(this.#enter(address), value));
   }
 
   writeU32(address: number, value: number): boolean {
+    this.#holdWord('writeU32', address, 4);
     return this.#hold('writeU32', address, 4, this.#inner.writeU32(this.#enter(address), value));
   }
 
   writeU64(address: number, value: number): boolean {
+    this.#holdWord('writeU64', address, 8);
     return this.#hold('writeU64', address, 8, this.#inner.writeU64(this.#enter(address), value));
   }
 
@@ -89,6 +102,7 @@ export class WatchedMemory implements GuestMemory {
   }
 
   storeU16(address: number, value: number): boolean {
+    this.#holdWord('storeU16', address, 2);
     return this.#hold('storeU16', address, 2, this.#inner.storeU16(this.#enter(address), value));
   }
 
@@ -108,6 +122,10 @@ export class WatchedMemory implements GuestMemory {
       this.strayAccess ??= `${access} of ${lengthBytes} bytes at 0x${address.toString(16)}`;
     }
     return answered;
+  }
+
+  #holdWord(access: string, address: number, lengthBytes: number): void {
+    if (!this.#mayWriteWord(address, lengthBytes)) this.strayWord ??= `${access} at 0x${address.toString(16)}`;
   }
 
   #isInside(address: number, lengthBytes: number): boolean {
