@@ -3,8 +3,7 @@
 // there, and e2fsck has to find nothing. Then the same with a disk that lies about flushes, which has to fail: so that
 // nobody wonders whether it can.
 //
-// The disk has sectors of 4096 bytes, as ext4's blocks here: a commit block of its journal is old or new as a whole. On one
-// of 512-byte sectors a cut may tear a commit block, and ext4 then refuses to mount ("journal transaction N is corrupt").
+// The disk has sectors of 4096 bytes, as ext4's blocks here, so that no block of its journal can be torn: docs/serve.md.
 //
 // Prints `guest: N passed, N failed, N skipped`. Build first: npm run build.
 //

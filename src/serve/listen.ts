@@ -17,6 +17,8 @@ export async function listen(server: Server, address: Address): Promise<Address>
     server.listen('path' in address ? { path: address.path } : { host: address.host, port: address.port }, resolve);
   });
   server.removeAllListeners('error');
+  // A client that can't be accepted, for want of descriptors perhaps, is that client's loss.
+  server.on('error', () => undefined);
   if ('path' in address) {
     chmodSync(address.path, 0o600);
     return address;

@@ -107,6 +107,27 @@ describe('the control socket', () => {
     await expect(control.send('wait', { timeoutMs: 5 })).rejects.toMatchObject({ code: 'EDEADLINE' });
   });
 
+  test('one that waits and goes away leaves nothing behind', async () => {
+    const { path, disk } = await controlled();
+    let listeners = 0;
+    const onPower = disk.onPower.bind(disk);
+    disk.onPower = (listener) => {
+      const end = onPower(listener);
+      listeners++;
+      return () => {
+        listeners--;
+        return end();
+      };
+    };
+    const waiting = await ControlClient.connect(path);
+    const wait = waiting.send('wait');
+    while (listeners === 0) await new Promise((resolve) => setImmediate(resolve));
+    waiting.close();
+    await expect(wait).rejects.toMatchObject({ code: 'EIO' });
+    while (listeners > 0) await new Promise((resolve) => setImmediate(resolve));
+    disk.cut();
+  });
+
   test('latency is set and cleared', async () => {
     const { control, disk } = await controlled();
     await control.send('latency', { read: 1.5, flush: 20 });

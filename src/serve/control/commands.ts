@@ -25,7 +25,8 @@ export type Answer = Readonly<Record<string, unknown>>;
 interface Command {
   /** The fields that it may have. */
   readonly fields: readonly string[];
-  run(state: ControlState, fields: Fields): Answer | Promise<Answer>;
+  /** @param gone the client is: what waits for its sake need not */
+  run(state: ControlState, fields: Fields, gone: AbortSignal): Answer | Promise<Answer>;
 }
 
 /** What the control socket keeps from one command to the next. */
@@ -78,7 +79,10 @@ export const commands: Readonly<Record<string, Command>> = {
       return { ...power(disk), ...report };
     },
   },
-  wait: { fields: ['power', 'timeoutMs'], run: ({ disk, context }, fields) => wait(disk, context.timers, fields) },
+  wait: {
+    fields: ['power', 'timeoutMs'],
+    run: ({ disk, context }, fields, gone) => wait(disk, context.timers, fields, gone),
+  },
   latency: {
     fields: ['read', 'write', 'flush', 'discard', 'writeZeroes'],
     run: ({ disk }, fields) => {
@@ -147,7 +151,7 @@ export const commands: Readonly<Record<string, Command>> = {
  * Carries out one command.
  * @throws CodedError, TypeError, RangeError: what is wrong with it
  */
-export async function carryOut(state: ControlState, name: unknown, fields: Fields): Promise<Answer> {
+export async function carryOut(state: ControlState, name: unknown, fields: Fields, gone: AbortSignal): Promise<Answer> {
   if (typeof name !== 'string' || !Object.hasOwn(commands, name)) {
     throw new CodedError(
       'EINVAL',
@@ -160,7 +164,7 @@ export async function carryOut(state: ControlState, name: unknown, fields: Field
     const known = command.fields.length === 0 ? 'no fields' : `only ${command.fields.join(', ')}`;
     throw new CodedError('EINVAL', `${name}: it has ${known}, got ${describeValue(field)}`);
   }
-  return await command.run(state, fields);
+  return await command.run(state, fields, gone);
 }
 
 function running(state: ControlState): TraceWriter {
@@ -195,7 +199,7 @@ function status(disk: ServedDisk, trace: TraceWriter | undefined, context: Contr
 }
 
 /** Answers when the power is as asked for: off (default), or on. */
-function wait(disk: ServedDisk, timers: Timers, fields: Fields): Promise<Answer> | Answer {
+function wait(disk: ServedDisk, timers: Timers, fields: Fields, gone: AbortSignal): Promise<Answer> | Answer {
   const { power: wanted = 'off', timeoutMs = WAIT_MAX_MS } = fields;
   if (wanted !== 'on' && wanted !== 'off')
     throw new RangeError(`power: expected on or off, got ${describeValue(wanted)}`);
@@ -203,15 +207,24 @@ function wait(disk: ServedDisk, timers: Timers, fields: Fields): Promise<Answer>
   const isThere = (now: PowerState): boolean => (now === 'on') === (wanted === 'on');
   if (isThere(disk.power)) return power(disk);
   return new Promise((resolve, reject) => {
-    const endWatch = disk.onPower((now) => {
-      if (!isThere(now)) return;
+    const end = (): void => {
       endWatch();
       cancel();
+      gone.removeEventListener('abort', onGone);
+    };
+    const onGone = (): void => {
+      end();
+      reject(new CodedError('EIO', 'wait: nobody waits any more'));
+    };
+    const endWatch = disk.onPower((now) => {
+      if (!isThere(now)) return;
+      end();
       resolve(power(disk));
     });
     const cancel = timers.after(timeoutMs, () => {
-      endWatch();
+      end();
       reject(new CodedError('EDEADLINE', `wait: the power is ${disk.power} after ${timeoutMs} ms`));
     });
+    gone.addEventListener('abort', onGone);
   });
 }

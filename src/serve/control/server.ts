@@ -53,7 +53,11 @@ export class ControlServer {
       return;
     }
     this.#clients.add(socket);
-    socket.on('close', () => this.#clients.delete(socket));
+    const gone = new AbortController();
+    socket.on('close', () => {
+      this.#clients.delete(socket);
+      gone.abort();
+    });
     const splitter = new LineSplitter();
     let pending = 0;
     socket.on('data', (chunk: Buffer) => {
@@ -65,7 +69,7 @@ export class ControlServer {
       for (const text of lines.filter((each) => each.trim() !== '')) {
         pending++;
         if (pending >= MAX_PENDING) socket.pause();
-        void this.#answer(text).then((answer) => {
+        void this.#answer(text, gone.signal).then((answer) => {
           pending--;
           if (socket.writable) socket.write(line(answer));
           if (pending < MAX_PENDING) socket.resume();
@@ -75,12 +79,12 @@ export class ControlServer {
   }
 
   /** Never rejects. */
-  async #answer(text: string): Promise<Answer> {
+  async #answer(text: string, gone: AbortSignal): Promise<Answer> {
     let id: unknown;
     try {
       const { id: given, command, ...fields } = parse(text);
       id = given;
-      return { ...withId(id), ok: true, result: await carryOut(this.#state, command, fields) };
+      return { ...withId(id), ok: true, result: await carryOut(this.#state, command, fields, gone) };
     } catch (error) {
       return { ...withId(id), ok: false, error: { code: codeOfError(error), message: messageOf(error) } };
     }

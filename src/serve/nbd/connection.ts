@@ -108,7 +108,7 @@ export class NbdConnection implements Peer {
       return;
     }
     if ('close' in end) {
-      this.#context.onEvent(`a handshake ended: ${end.close}`);
+      if (end.close !== undefined) this.#context.onEvent(`a handshake failed: ${end.close}`);
       this.end();
       return;
     }

@@ -24,8 +24,8 @@ export interface Agreement {
   readonly aligned: boolean;
 }
 
-/** How a handshake ended: with an agreement, or with the connection. */
-export type HandshakeEnd = { readonly agreement: Agreement } | { readonly close: string };
+/** How a handshake ended: with an agreement, or with the connection, for a reason or because the client wished so. */
+export type HandshakeEnd = { readonly agreement: Agreement } | { readonly close: string | undefined };
 
 /** Longest data of an option that is read; those of longer ones are skipped and refused. Room for some queries. */
 const MAX_OPTION_BYTES = 4 * MAX_STRING_BYTES;
@@ -150,7 +150,7 @@ export class Handshake {
         return;
       case OPTION.abort:
         this.#reply(REPLY.ack);
-        this.#end = { close: 'the client aborted' };
+        this.#end = { close: undefined };
         return;
       case OPTION.list:
         expectNoData(data);
