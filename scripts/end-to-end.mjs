@@ -14,6 +14,8 @@ import { fileURLToPath } from 'node:url';
 
 const REPOSITORY = fileURLToPath(new URL('..', import.meta.url));
 const TIMEOUT_MS = 240_000;
+/** Subpaths that need a package of the user's own. */
+const WITH_PEERS = ['powercut/testing/vitest', 'powercut/testing/fast-check'];
 const IS_WINDOWS = process.platform === 'win32';
 
 /** A record of two sectors, overwritten in place: a cut can leave half of it. */
@@ -142,7 +144,45 @@ function checkPackage(folder, packed) {
   });
   return Object.keys(manifest.exports)
     .filter((key) => key !== './package.json')
-    .map((key) => key.replace('.', 'powercut'));
+    .map((key) => key.replace('.', 'powercut'))
+    .filter((path) => !WITH_PEERS.includes(path));
+}
+
+/** The guide, done as it says: its files, in a folder with vitest and fast-check. */
+function checkGuide(folder, tarball) {
+  const guide = readFileSync(join(REPOSITORY, 'docs/guide.md'), 'utf8');
+  const repair = /```ts\n\/\/ store\.ts: instead .*\n([\s\S]*?)```/.exec(guide)?.[1];
+  const store = () => readFileSync(join(folder, 'store.ts'), 'utf8');
+  const installed = check('the guide: an empty folder, and what it installs', () => {
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'guide', private: true, type: 'module' }));
+    const flags = ['--no-audit', '--no-fund', '--prefer-offline', '--save-dev'];
+    mustSucceed(run('npm', ['install', ...flags, tarball, 'vitest@4', 'fast-check@4', '@types/node@20'], folder));
+    for (const [, name, text] of guide.matchAll(/```ts\n\/\/ ([\w.]+)\n([\s\S]*?)```/g)) {
+      writeFileSync(join(folder, name), text);
+    }
+    return true;
+  });
+  if (installed === undefined) return;
+  check('the guide: explore finds the bug of its store, and its tests fail', () => {
+    const result = powercut(folder, 'explore', './crash.ts', '--depth', '1');
+    expect(result.status === 1, `expected exit 1, got ${result.status}\n${result.stdout}\n${result.stderr}`);
+    const shown = /what explore prints -->\n```\n([\s\S]*?)```/.exec(guide)?.[1];
+    expect(result.stdout.includes(shown), `not as the guide shows it:\n${result.stdout}`);
+    expect(run('npx', ['--no-install', 'vitest', 'run'], folder).status === 1, 'its tests pass with the bug in it');
+  });
+  check('the guide: mended, explore is clean, and its tests pass', () => {
+    writeFileSync(join(folder, 'store.ts'), store().replace(/^ *if \(padded.length > 0\) this.*\n/m, repair));
+    mustSucceed(powercut(folder, 'explore', './crash.ts', '--require-complete'));
+    mustSucceed(run('npx', ['--no-install', 'vitest', 'run'], folder));
+  });
+  check('the guide: its files pass a strict compiler', () => {
+    const tsc = join(REPOSITORY, 'node_modules/typescript/bin/tsc');
+    const options =
+      '--noEmit --strict --module NodeNext --moduleResolution NodeNext --target ES2023 --types node --skipLibCheck true --allowImportingTsExtensions';
+    const files = ['crash.ts', 'crash.test.ts', 'live.test.ts'];
+    mustSucceed(run(process.execPath, [tsc, ...options.split(' '), ...files], folder));
+  });
 }
 
 function checkImports(folder, subpaths) {
@@ -256,6 +296,7 @@ function main(folder) {
   checkSelfTest(user);
   checkOwnScenarios(user);
   checkMisuse(user);
+  checkGuide(join(folder, 'guide'), join(folder, packed.filename));
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'powercut-e2e-'));

@@ -9,6 +9,7 @@ export {
   runCase,
   type StrategyId,
 } from './bugs/index.ts';
+export { assertSurvivesEveryCrash, type CrashVerdict, crashVerdict } from './crash-verdict.ts';
 export type { ConformanceCase, DeviceConformanceOptions } from './device-case-types.ts';
 export { deviceConformance } from './device-conformance.ts';
 export {
@@ -26,6 +27,13 @@ export {
   fuzzCaseOf,
   fuzzScenario,
 } from './fuzz/index.ts';
+export {
+  type KeyValueStep,
+  type KeyValueStore,
+  type KeyValueTarget,
+  keyValueScenario,
+} from './key-value-scenario.ts';
+export { type CrashMatchers, crashMatchers } from './matchers.ts';
 export {
   type BrokenRule,
   bootControl,
