@@ -4,14 +4,17 @@ import {
   exploreAsync,
   exploreInWorkers,
   type Unit,
+  type Violation,
 } from '../explore/index.ts';
 import { checkTogether, commitOf, type ExploreFlags, exploreOptions, settingsOf } from './explore-flags.ts';
-import { exitCode, report, toJson } from './explore-report.ts';
+import { exitCode, replayLine, report, toJson } from './explore-report.ts';
+import { junitOf, writeJUnit } from './junit.ts';
 import type { Output } from './output.ts';
 import { ProgressLine } from './progress.ts';
 import { ResultFile } from './result-file.ts';
 import { loadScenario, scenarioFailure } from './scenarios.ts';
 import { stackOf } from './stack.ts';
+import { describeSize, paintStoryLine, smallestOf, storyOf } from './story.ts';
 import type { ScenarioSource } from './worker-scenario.ts';
 
 const SCENARIO_MODULE = new URL(
@@ -27,12 +30,57 @@ export async function runExplore(name: string, flags: ExploreFlags, output: Outp
   try {
     const onUnit = (unit: Unit): void => file?.append(unit);
     const result = await exploreHere(name, flags, output, { done, ...(file === undefined ? {} : { onUnit }) });
-    if (flags.json) output.out(`${JSON.stringify(toJson(result, flags))}\n`);
-    else report(result, name, flags, output);
-    return exitCode(result, flags);
+    return await publish(result, name, flags, output);
   } finally {
     file?.close();
   }
+}
+
+/** Prints a result, and writes it where the flags say so. @returns the exit code */
+export async function publish(
+  result: ExploreResult,
+  name: string,
+  flags: ExploreFlags,
+  output: Output,
+): Promise<number> {
+  const { violations } = result;
+  const smallest = smallestOf(violations);
+  const told = flags.junit === undefined ? violations.filter((violation) => violation === smallest) : violations;
+  const stories = await storiesOf(told, name, flags);
+  if (flags.junit !== undefined) {
+    const failures = violations.map((violation) => ({
+      crashPoint: violation.crashPoint,
+      message: violation.message,
+      text: [...(stories.get(violation) ?? []), '', replayLine(violation, name)].join('\n'),
+    }));
+    writeJUnit(flags.junit, junitOf(result, failures, flags.requireComplete ?? false));
+  }
+  if (flags.json) output.out(`${JSON.stringify(toJson(result, flags))}\n`);
+  else report(result, name, flags, output);
+  if (!flags.json && smallest !== undefined) {
+    output.out(`\nthe smallest: ${describeSize(smallest)}\n\n`);
+    for (const line of stories.get(smallest) ?? []) output.out(`${paintStoryLine(output, line)}\n`);
+  }
+  return exitCode(result, flags);
+}
+
+async function storiesOf(
+  violations: readonly Violation[],
+  name: string,
+  flags: ExploreFlags,
+): Promise<Map<Violation, string[]>> {
+  const stories = new Map<Violation, string[]>();
+  if (violations.length === 0) return stories;
+  const scenario = await loadScenario(name, sourceOf(name, flags));
+  for (const violation of violations) {
+    stories.set(violation, await storyOf(scenario, violation, stackOf(flags.through)));
+  }
+  return stories;
+}
+
+function sourceOf(name: string, flags: ExploreFlags): ScenarioSource {
+  const { size, break: broken, through } = flags;
+  return { name, commit: commitOf(flags), sizeBytes: size, broken, through };
 }
 
 /** Explores the scenario of that name with these flags, with progress; `more` is passed on. */
@@ -42,13 +90,7 @@ export async function exploreHere(
   output: Output,
   more: ExploreOptions,
 ): Promise<ExploreResult> {
-  const source: ScenarioSource = {
-    name,
-    commit: commitOf(flags),
-    sizeBytes: flags.size,
-    broken: flags.break,
-    through: flags.through,
-  };
+  const source = sourceOf(name, flags);
   // Here, so that what is wrong with it is said before any thread is started.
   const scenario = await loadScenario(name, source);
   const progress = new ProgressLine(output);

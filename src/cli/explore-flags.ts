@@ -25,6 +25,7 @@ export interface ExploreFlags {
   readonly shard?: Shard;
   readonly out?: string;
   readonly resume?: string;
+  readonly junit?: string;
   readonly break?: string;
   readonly requireComplete?: boolean;
   readonly all?: boolean;

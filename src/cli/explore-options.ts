@@ -83,6 +83,7 @@ export function exploreCommand({ output, exit }: CommandContext): Command {
     .option('--resume <file>', 'leave out what that file has, and go on in it; starts it where there is none')
     .option('--require-complete', 'exit with 3 unless the exploration was complete')
     .option('--all', 'show every crash point in the table')
+    .option('--junit <file>', 'write it as JUnit XML too, for CI: a test case for each crash point')
     .option('--json', 'one object on standard output')
     .addHelpText('after', EXPLORE_HELP)
     .action(async (name: string, flags: ExploreFlags) => exit(await runExplore(name, flags, output)));

@@ -4,6 +4,7 @@ import { EXIT_CLEAN, EXIT_INCOMPLETE, EXIT_VIOLATION } from './exit-codes.ts';
 import { commitOf, type ExploreFlags } from './explore-flags.ts';
 import { formatTable, type Output, paint } from './output.ts';
 import { tokenPath, whatBreaks } from './scenarios.ts';
+import { sizeOf } from './story.ts';
 import { formatCount, formatMs } from './units.ts';
 
 /** Rows of the table before it is cut short. */
@@ -37,13 +38,10 @@ export function toJson(result: ExploreResult, flags: ExploreFlags): unknown {
     recoveries: result.recoveries,
     faults: result.faults,
     violatingRecoveries: result.violatingRecoveries,
-    violations: result.violations.map(({ token, message, where, cuts, kept }) => ({
-      token,
-      message,
-      where,
-      cuts,
-      kept,
-    })),
+    violations: result.violations.map((violation) => {
+      const { token, message, where, cuts, kept } = violation;
+      return { token, message, where, cuts, ...sizeOf(violation), kept };
+    }),
     nondeterminism: result.nondeterminism ?? null,
     points: result.points.map((point) => ({ ...point, images: point.images.toString() })),
     elapsedMs: Math.round(result.elapsedMs),
@@ -122,12 +120,17 @@ function verdictOf(result: ExploreResult, output: Output): string {
 }
 
 function describeViolation(violation: Violation, name: string, output: Output): string {
-  const file = tokenPath(name) === '' ? ` --scenario ${shellWord(name)}` : '';
   return [
     paint(output, 'red', `VIOLATION: ${violation.message}`),
     ...violation.where.map((where) => `  power cut ${where}`),
-    `  replay it: npx powercut replay ${violation.token}${file}`,
+    `  ${replayLine(violation, name)}`,
   ].join('\n');
+}
+
+/** The line that replays a violation. */
+export function replayLine(violation: Violation, name: string): string {
+  const file = tokenPath(name) === '' ? ` --scenario ${shellWord(name)}` : '';
+  return `replay it: npx powercut replay ${violation.token}${file}`;
 }
 
 /** One word for a POSIX shell. */

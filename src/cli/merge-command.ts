@@ -1,7 +1,6 @@
 import { Command } from 'commander';
 import type { CommandContext } from './command.ts';
-import { exploreHere } from './explore-command.ts';
-import { exitCode, report, toJson } from './explore-report.ts';
+import { exploreHere, publish } from './explore-command.ts';
 import type { Output } from './output.ts';
 import { differenceOf, ResultFile } from './result-file.ts';
 import { misuse, tokenPath } from './scenarios.ts';
@@ -21,6 +20,7 @@ interface MergeFlags {
   readonly scenario?: string;
   readonly requireComplete?: boolean;
   readonly all?: boolean;
+  readonly junit?: string;
   readonly json?: boolean;
 }
 
@@ -32,6 +32,7 @@ export function mergeCommand({ output, exit }: CommandContext): Command {
     .option('--scenario <file>', 'where the scenario is, if not at or below this folder')
     .option('--require-complete', 'exit with 3 unless it is complete')
     .option('--all', 'show every crash point in the table')
+    .option('--junit <file>', 'write it as JUnit XML too')
     .option('--json', 'one object on standard output')
     .addHelpText('after', HELP)
     .action(async (files: string[], flags: MergeFlags) => exit(await runMerge(files, flags, output)));
@@ -51,9 +52,7 @@ async function runMerge(paths: readonly string[], flags: MergeFlags, output: Out
   const scenario = named ?? scenarioOf(first.header.scenario);
   const done = files.flatMap(({ units }) => units);
   const result = await exploreHere(scenario, all, output, { done, onlyDone: true });
-  if (flags.json) output.out(`${JSON.stringify(toJson(result, all))}\n`);
-  else report(result, scenario, all, output);
-  return exitCode(result, all);
+  return publish(result, scenario, all, output);
 }
 
 /** A file that came from elsewhere runs no script outside of the folder where one stands. */

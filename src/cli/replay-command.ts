@@ -5,9 +5,10 @@ import { assertCommit } from '../statefs/index.ts';
 import { brokenRules, FUZZ_SCENARIO, fuzzCaseOf, fuzzScenario } from '../testing/index.ts';
 import type { CommandContext } from './command.ts';
 import { EXIT_CLEAN, EXIT_VIOLATION } from './exit-codes.ts';
-import { type Output, paint } from './output.ts';
+import type { Output } from './output.ts';
 import { isShipped, loadScenario, misuse, placeOf, scenarioFailure, tokenPath } from './scenarios.ts';
 import { stackOf, type Through } from './stack.ts';
+import { paintStoryLine } from './story.ts';
 
 /** The options of `powercut replay`, as parsed. */
 export interface ReplayFlags {
@@ -54,7 +55,7 @@ export async function runReplay(token: string, flags: ReplayFlags, output: Outpu
   if (flags.json) output.out(`${JSON.stringify(toJson(story), (_key, value) => plain(value))}\n`);
   else
     for (const line of renderStory(story, scenario.describe?.bind(scenario)))
-      output.out(`${highlight(line, output)}\n`);
+      output.out(`${paintStoryLine(output, line)}\n`);
   const place = placeOf(story.thrown);
   if (place !== undefined && !flags.json) output.out(`  thrown at ${place}\n`);
   return story.violation === undefined ? EXIT_CLEAN : EXIT_VIOLATION;
@@ -100,12 +101,6 @@ function commitOf(text: string): 'ordered' | 'checksummed' {
 function throughOf(text: string): Through {
   if (text === 'virtio' || text === 'direct') return text;
   throw misuse('token: it names a stack that there is not');
-}
-
-function highlight(line: string, output: Output): string {
-  if (line.startsWith('VIOLATION')) return paint(output, 'red', line);
-  if (line.startsWith('POWER CUT')) return paint(output, 'yellow', line);
-  return line.startsWith('OK') ? paint(output, 'green', line) : line;
 }
 
 function toJson(story: Story): unknown {
