@@ -59,7 +59,10 @@ export async function publish(
   else report(result, name, flags, output);
   if (!flags.json && smallest !== undefined) {
     output.out(`\nthe smallest: ${describeSize(smallest)}\n\n`);
-    for (const line of stories.get(smallest) ?? []) output.out(`${paintStoryLine(output, line)}\n`);
+    // Set in, so that each line that starts with VIOLATION is one of the list.
+    for (const line of stories.get(smallest) ?? []) {
+      output.out(line === '' ? '\n' : `  ${paintStoryLine(output, line)}\n`);
+    }
   }
   return exitCode(result, flags);
 }
