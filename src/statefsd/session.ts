@@ -49,8 +49,10 @@ export class Session {
   /** Taken to be carried out, and not answered yet. */
   #takenCount = 0;
   #isPaused = false;
-  /** No more bytes are taken: the peer has ended, broke the protocol, or is to go. */
+  /** No more bytes are taken: the peer has ended, broke the protocol, or is to go. What arrived is still answered. */
   #isEnding = false;
+  /** No more frames are read. */
+  #isBroken = false;
   #isClosed = false;
   #endReason = '';
   #activeMs: number;
@@ -110,8 +112,8 @@ export class Session {
     const next = this.#queue.shift();
     if (next === undefined) return undefined;
     this.#takenCount++;
-    // What was held back by a full queue.
-    if (!this.#isEnding) this.#fill();
+    // What arrived, and was held back by a full queue.
+    if (!this.#isBroken) this.#fill();
     return next;
   }
 
@@ -150,6 +152,13 @@ export class Session {
     else if (!this.#isBusy && isOver(this.#activeMs, limits.idleTimeoutMs)) this.close('nothing happened');
   }
 
+  /** What was read last is the last that is answered: what follows can't be told apart. */
+  #break(reason: string): void {
+    this.#isBroken = true;
+    this.#isEnding = true;
+    this.#endReason = reason;
+  }
+
   get #isBusy(): boolean {
     return this.#queue.length + this.#takenCount > 0;
   }
@@ -185,7 +194,7 @@ export class Session {
       this.#partialMs = undefined;
       this.#queue.push(this.#read(frame));
       added = true;
-      if (this.#isEnding) break;
+      if (this.#isBroken) break;
     }
     if (this.#reader.isPartial) this.#partialMs ??= clock.monotonicMs();
     this.#setPaused(this.#isEnding || this.#queue.length >= limits.queuedRequests);
@@ -199,9 +208,7 @@ export class Session {
         ? { nonce: 0, operation: undefined, message: frame.message, isFatal: true }
         : decodeRequest(frame.bytes, frame.kind === 'oversize');
     if (isFault(request)) {
-      // It is the last that is answered: what follows can't be told apart.
-      this.#isEnding = request.isFatal;
-      this.#endReason = request.message;
+      if (request.isFatal) this.#break(request.message);
       return request;
     }
     return new Job(

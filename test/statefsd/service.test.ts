@@ -702,6 +702,24 @@ describe('a peer that misbehaves', () => {
     expect(seen.ended).toBe(true);
   });
 
+  test('asks for more than may wait and ends its side, or the server stops: all that arrived is answered', () => {
+    for (const end of ['its side', 'the server'] as const) {
+      const world = new World({ service: { limits: { queuedRequests: 4 } } });
+      const { session, answers, seen } = raw(world);
+      const wrong = get(50);
+      wrong[5] = 99;
+      const frames = Array.from({ length: 100 }, (_, i) => (i === 49 ? wrong : get(i + 1)));
+      session?.receive(new Uint8Array(Buffer.concat(frames)));
+      if (end === 'its side') session?.inputEnded();
+      else world.service.stop();
+      // More that comes now is too late.
+      session?.receive(get(101));
+      world.timers.advance(1);
+      expect(answers.length).toBe(100);
+      expect(seen.ended).toBe(true);
+    }
+  });
+
   test('a limit that is none is refused', () => {
     expect(() => new World({ service: { limits: { connections: 0 } } })).toThrow(/limits.connections: expected/);
     expect(() => new World({ service: { limits: { speed: 1 } as object } })).toThrow(/there is no such limit/);
