@@ -5,6 +5,7 @@ import type { MakeCommand } from './command.ts';
 import { ctlCommand } from './ctl-command.ts';
 import { EXIT_MISUSE } from './exit-codes.ts';
 import { exploreCommand } from './explore-options.ts';
+import { fsckCommand } from './fsck-command.ts';
 import { fuzzCommand } from './fuzz-command.ts';
 import { mergeCommand } from './merge-command.ts';
 import type { Output } from './output.ts';
@@ -27,6 +28,7 @@ const COMMANDS: readonly MakeCommand[] = [
   serveCommand,
   ctlCommand,
   statefsdCommand,
+  fsckCommand,
 ];
 
 /**

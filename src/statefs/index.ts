@@ -1,9 +1,23 @@
 export { StateFsError } from './errors.ts';
 export { type FormatOptions, format } from './format.ts';
+export { type FsckOptions, fsck } from './fsck.ts';
+export type { FsckProgress } from './fsck-check.ts';
+export { type RepairRules, soundRepair } from './fsck-repair.ts';
+export type {
+  CheckResult,
+  Finding,
+  FindingKind,
+  FsckReport,
+  RepairAction,
+  Severity,
+  SpaceAccount,
+  Verdict,
+} from './fsck-report.ts';
 export { isKey, KEY_ROOT } from './keys.ts';
 export { MAX_GROUP_OPERATIONS, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES } from './layout.ts';
 export type { CommitMode } from './log-writer.ts';
 export { assertCommit, type Budgets, type OpenOptions, type StoreBudgets, type StoreEvent } from './options.ts';
+export { storeSectorBytes } from './probe.ts';
 export { ROWS as RECOVERY_ROWS, type Row as RecoveryRow } from './recovery-table.ts';
 export type { Damage } from './replay.ts';
 export { type Barrier, type StoreRules, soundRules } from './rules.ts';

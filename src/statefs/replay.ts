@@ -32,6 +32,8 @@ interface ReplayInput extends GroupReaderInput {
   readonly device: BlockDevice;
   /** Takes in what the log says. */
   readonly keys: KeySpace;
+  /** Told of each group in the order of the log, the torn end too, with its row of the decision table. */
+  readonly onGroup?: (group: Group, row: Row) => void;
 }
 
 /**
@@ -140,6 +142,7 @@ class Replay {
   #count(group: Group, payload: PayloadState): Row {
     const row = decide(group.temp, group.commitState, group.proof, payload);
     this.#rows.set(row, (this.#rows.get(row) ?? 0) + 1);
+    this.#in.onGroup?.(group, row);
     return row;
   }
 

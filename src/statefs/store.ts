@@ -528,7 +528,11 @@ export class StateFs {
   }
 }
 
-function geometryOf(device: BlockDevice, { current }: SuperblockVerdict): StoreGeometry {
+/**
+ * The geometry of the store on `device`.
+ * @throws StateFsError EINVAL for a device with other sectors, EINTEGRITY where it is shorter than the store
+ */
+export function geometryOf(device: BlockDevice, { current }: SuperblockVerdict): StoreGeometry {
   if (current.sectorBytes !== device.sectorBytes) {
     fail(
       'EINVAL',

@@ -11,6 +11,7 @@ export { bootControl } from './boot-control.ts';
 export { deviceKey } from './device-key.ts';
 export { keystoredService } from './keystored.ts';
 export { largeValue } from './large-value.ts';
+export { type RepairCase, type RepairScenarioOptions, repairCases, repairScenario } from './repair.ts';
 export {
   type ServiceBreak,
   type ServiceScenarioOptions,

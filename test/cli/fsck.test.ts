@@ -1,0 +1,111 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { MemoryDevice } from '../../src/blockdev/index.ts';
+import { VirtualClock } from '../../src/core/index.ts';
+import { format, open } from '../../src/statefs/index.ts';
+import { run } from './helpers.ts';
+
+let folder: string;
+let image: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'powercut-fsck-command-'));
+  image = join(folder, 'state.img');
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Writes an image with two keys, and what `damage` does to its device. */
+function writeImage(damage: (device: MemoryDevice) => void = () => {}, sectorBytes = 512): void {
+  const device = new MemoryDevice({ sectorCount: (128 * 1024) / sectorBytes, sectorBytes });
+  format(device, { storeId: new Uint8Array(16).fill(7) });
+  const store = open(device, { clock: new VirtualClock() });
+  store.putAtomic('/state/boot', new Uint8Array(20).fill(1));
+  store.putAtomic('/state/key', new Uint8Array(3000).fill(2));
+  store.close();
+  damage(device);
+  const bytes = new Uint8Array(128 * 1024);
+  device.read(0, bytes);
+  writeFileSync(image, bytes);
+}
+
+const lose =
+  (...sectors: number[]) =>
+  (device: MemoryDevice): void => {
+    for (const sector of sectors) device.write(sector, new Uint8Array(512));
+  };
+
+describe('powercut fsck', () => {
+  test('a clean image: 0, with the space in a table that lines up', async () => {
+    writeImage();
+    const { code, out, err } = await run('fsck', image);
+    expect([code, err]).toEqual([0, '']);
+    expect(out).toBe(
+      [
+        `${image}: 2 keys, 2 values of 3020 bytes verified, last group 2, closed`,
+        '',
+        'space           bytes   share',
+        'log              2048    3.3%',
+        '  of it live     1024    1.7%',
+        'payloads         3584    5.8%',
+        '  of them live   3584    5.8%',
+        'free            55808   90.8%',
+        'region          61440  100.0%',
+        '',
+        'clean: nothing that is live is damaged',
+        '',
+      ].join('\n'),
+    );
+  });
+
+  test('a dry run names what is lost and writes nothing; the repair does it', async () => {
+    writeImage(lose(0, 133));
+    const before = readFileSync(image);
+    const dry = await run('fsck', image, '--repair', '--dry-run');
+    expect(dry.code).toBe(1);
+    expect(dry.out).toContain('DAMAGE superblock-lost at sector 0 (byte 0)');
+    expect(dry.out).toContain('  lost:   the value of /state/key (3000 bytes, group 2)\n  repair: delete-key');
+    expect(readFileSync(image).equals(before)).toBe(true);
+    const plain = await run('fsck', image);
+    expect(plain.code).toBe(1);
+    expect(readFileSync(image).equals(before)).toBe(true);
+    const repaired = await run('fsck', image, '--repair');
+    expect(repaired.code).toBe(1);
+    expect(repaired.out).toContain('restored the lost superblock copy\ndeleted /state/key: its value is lost\n');
+    expect(repaired.out).toMatch(/repaired: 2 found, and checked again afterwards\n$/);
+    expect((await run('fsck', image)).code).toBe(0);
+  });
+
+  test('--json has the whole report', async () => {
+    writeImage(lose(133));
+    const { code, out } = await run('fsck', image, '--json');
+    expect(code).toBe(1);
+    expect(JSON.parse(out)).toMatchObject({
+      image,
+      verdict: 'repairable',
+      check: { findings: [{ kind: 'value-lost', keys: ['/state/key'], repair: 'delete-key' }] },
+    });
+  });
+
+  test('what is beyond repair, and what is no image: 2, with a line that says so', async () => {
+    writeImage(lose(16, 17));
+    const beyond = await run('fsck', image, '--repair');
+    expect(beyond.code).toBe(2);
+    expect(beyond.out).toMatch(/DAMAGE keys-unknown[\s\S]*beyond repair: 1 found/);
+    writeFileSync(image, new Uint8Array(65_536));
+    const none = await run('fsck', image);
+    expect(none.code).toBe(2);
+    expect(none.out).toMatch(/no statefs partition[\s\S]*no statefs image: nothing was checked\n$/);
+    writeFileSync(image, 'hello');
+    for (const place of [image, join(folder, 'nothing'), folder]) {
+      const { code, err } = await run('fsck', place);
+      expect([code, err.split('\n').length]).toEqual([2, 2]);
+      expect(err).toContain(place);
+    }
+  });
+
+  test('takes the sectors that the store has', async () => {
+    writeImage(() => {}, 4096);
+    expect((await run('fsck', image)).code).toBe(0);
+  });
+});
