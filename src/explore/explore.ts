@@ -73,8 +73,8 @@ export async function exploreAsync<Op, Observation>(
 /** The workload without a fault, then with each that may happen in it. */
 function* exploreEveryPlan(scenario: Scenario, options: ExploreOptions): Work<ExploreResult> {
   if (options.media === undefined) return yield* exploreAll(new Exploration(scenario, options));
-  const { done, onUnit, shard } = options;
-  if (done !== undefined || onUnit !== undefined || shard !== undefined) {
+  const { done = [], onUnit, shard } = options;
+  if (done.length > 0 || onUnit !== undefined || shard !== undefined) {
     throw misuse('media: faults of the medium are explored in one piece: without shard, done and onUnit');
   }
   const plans = new PlanTotals(options);

@@ -127,8 +127,13 @@ export class Session {
     this.#chosen = new ChoiceRecorder(new RecordedChoices(this.#given));
     this.state.choices = this.#chosen;
     const recorder = new RecordingDisk(this.state, events, this.media);
-    const worked = this.scenario.workload(this.#through(recorder), new RecordingRun(events));
-    if (isThenable(worked)) yield worked;
+    try {
+      const worked = this.scenario.workload(this.#through(recorder), new RecordingRun(events));
+      if (isThenable(worked)) yield worked;
+    } catch (error) {
+      // A program that a fault of the medium has brought down: its life ends there.
+      if (!events.some(({ kind }) => kind === 'fault')) throw error;
+    }
     this.state.undo(before);
     this.events = events;
     for (const event of events) if (event.kind === 'fault') this.#count(event.fault);

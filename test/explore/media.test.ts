@@ -107,6 +107,22 @@ describe('media faults in an exploration', () => {
     expect(lost.momentsCovered).toBe(7 + 5 + 3);
     expect(lost.faults).toEqual({ 'lost-write': 2 });
   });
+  it('a workload that a fault brings down ends there; one that fails without a fault is no scenario', () => {
+    const fragile: Scenario<number, number | 'damaged'> = {
+      ...twins(true),
+      workload(device, run) {
+        run.begin(2);
+        for (const sector of [2, 5]) device.write(sector, sectorOf(2));
+        device.flush();
+        run.acknowledge(2);
+      },
+    };
+    expect(explore(fragile, under(['write-error', 'hung-request'])).violations).toEqual([]);
+    const failing = () => {
+      throw new Error('no');
+    };
+    expect(() => explore({ ...fragile, workload: failing }, under(['write-error']))).toThrow('no');
+  });
   it('time does not pass: latency spikes are refused', () => {
     expect(() => explore(twins(true), under(['latency-spike']))).toThrow(/no time passes/);
   });
