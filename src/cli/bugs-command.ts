@@ -20,6 +20,7 @@ import type { CommandContext } from './command.ts';
 import { EXIT_CLEAN, EXIT_VIOLATION } from './exit-codes.ts';
 import { type Output, paint } from './output.ts';
 import { misuse } from './scenarios.ts';
+import { StatusLine } from './status-line.ts';
 import { formatMs, parseCount } from './units.ts';
 
 /** The options of `powercut bugs`, as parsed. */
@@ -93,17 +94,20 @@ function runAll(
   flags: BugsFlags,
   output: Output,
 ): BugsRow[] {
-  const progress = new CaseProgress(output, cases.length * strategies.length);
+  const status = new StatusLine(output);
+  const total = cases.length * strategies.length;
+  let done = 0;
   const rows = cases.map((theCase) => {
     const results: Record<string, StrategyResult> = {};
     for (const strategy of strategies) {
-      progress.next(`${theCase.isControl ? '' : 'bug '}${theCase.id}, ${strategy.name}`);
+      done++;
+      status.update(() => `${done} of ${total}: ${theCase.isControl ? '' : 'bug '}${theCase.id}, ${strategy.name}`);
       const { budget, seed } = flags;
       results[strategy.name] = resultOf(runCase(theCase, strategy, { budget, seed, clock: output.clock }));
     }
     return rowOf(theCase, results);
   });
-  progress.end();
+  status.end();
   return rows;
 }
 
@@ -132,36 +136,4 @@ function verdict(
   const found = bugs.length > 0 ? `${judged.name} finds all ${bugs.length}` : 'nothing found';
   const size = bugs.length > 0 ? `; median smallest failure: ${operations} operations, ${deviations} deviations` : '';
   return paint(output, 'green', `${found}${alarms}${size}`);
-}
-
-const QUIET_MS = 1000;
-const LINE_EVERY_MS = 5000;
-
-/** Says which case is at hand, once it takes long enough to wonder. */
-class CaseProgress {
-  readonly #output: Output;
-  readonly #total: number;
-  #done = 0;
-  #nextMs: number;
-  #isDrawn = false;
-
-  constructor(output: Output, total: number) {
-    this.#output = output;
-    this.#total = total;
-    this.#nextMs = output.clock.monotonicMs() + QUIET_MS;
-  }
-
-  next(what: string): void {
-    this.#done++;
-    const nowMs = this.#output.clock.monotonicMs();
-    if (nowMs < this.#nextMs) return;
-    const text = `${this.#done} of ${this.#total}: ${what}`;
-    this.#output.err(this.#output.isTerminal ? `\r\u001b[2K${text}` : `${text}\n`);
-    this.#isDrawn = this.#output.isTerminal;
-    this.#nextMs = nowMs + (this.#output.isTerminal ? 0 : LINE_EVERY_MS);
-  }
-
-  end(): void {
-    if (this.#isDrawn) this.#output.err('\r\u001b[2K');
-  }
 }

@@ -1,42 +1,31 @@
-import type { Clock } from '../core/index.ts';
 import type { Progress } from '../explore/index.ts';
 import type { Output } from './output.ts';
+import { StatusLine } from './status-line.ts';
 import { formatCount } from './units.ts';
 
-/** Nothing is shown before this, so that what is quick stays quiet. */
-const QUIET_MS = 1000;
-const TERMINAL_EVERY_MS = 100;
-const LINE_EVERY_MS = 10_000;
 const BAR_CELLS = 24;
 
-/** Shows how far an exploration is: a bar that redraws itself on a terminal, a line now and then elsewhere. */
+/** Shows how far an exploration is, with a bar on a terminal. */
 export class ProgressLine {
-  readonly #output: Output;
-  readonly #clock: Clock;
+  readonly #status: StatusLine;
+  readonly #hasBar: boolean;
   readonly #startMs: number;
-  #nextMs: number;
-  #isDrawn = false;
 
   constructor(output: Output) {
-    this.#output = output;
-    this.#clock = output.clock;
-    this.#startMs = this.#clock.monotonicMs();
-    this.#nextMs = this.#startMs + QUIET_MS;
+    this.#status = new StatusLine(output);
+    this.#hasBar = output.isTerminal;
+    this.#startMs = output.clock.monotonicMs();
   }
 
   update(progress: Progress): void {
-    const nowMs = this.#clock.monotonicMs();
-    if (nowMs < this.#nextMs) return;
-    const { isTerminal } = this.#output;
-    this.#nextMs = nowMs + (isTerminal ? TERMINAL_EVERY_MS : LINE_EVERY_MS);
-    const text = describe(progress, nowMs - this.#startMs);
-    this.#output.err(isTerminal ? `\r\u001b[2K${bar(progress)} ${text}` : `${text}\n`);
-    this.#isDrawn = isTerminal;
+    this.#status.update((nowMs) => {
+      const text = describe(progress, nowMs - this.#startMs);
+      return this.#hasBar ? `${bar(progress)} ${text}` : text;
+    });
   }
 
   end(): void {
-    if (this.#isDrawn) this.#output.err('\r\u001b[2K');
-    this.#isDrawn = false;
+    this.#status.end();
   }
 }
 

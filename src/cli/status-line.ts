@@ -16,13 +16,14 @@ export class StatusLine {
     this.#nextMs = output.clock.monotonicMs() + QUIET_MS;
   }
 
-  /** @param describe called only where the line is due */
-  update(describe: () => string): void {
+  /** @param describe called, with the time, only where the line is due */
+  update(describe: (nowMs: number) => string): void {
     const nowMs = this.#output.clock.monotonicMs();
     if (nowMs < this.#nextMs) return;
     const { isTerminal } = this.#output;
     this.#nextMs = nowMs + (isTerminal ? TERMINAL_EVERY_MS : LINE_EVERY_MS);
-    this.#output.err(isTerminal ? `\r\u001b[2K${describe()}` : `${describe()}\n`);
+    const text = describe(nowMs);
+    this.#output.err(isTerminal ? `\r\u001b[2K${text}` : `${text}\n`);
     this.#isDrawn = isTerminal;
   }
 
