@@ -7,6 +7,7 @@ import { EXIT_MISUSE } from './exit-codes.ts';
 import { exploreCommand } from './explore-options.ts';
 import { fsckCommand } from './fsck-command.ts';
 import { fuzzCommand } from './fuzz-command.ts';
+import { inspectCommand } from './inspect-command.ts';
 import { mergeCommand } from './merge-command.ts';
 import type { Output } from './output.ts';
 import { policyCommand } from './policy-command.ts';
@@ -29,6 +30,7 @@ const COMMANDS: readonly MakeCommand[] = [
   ctlCommand,
   statefsdCommand,
   fsckCommand,
+  inspectCommand,
 ];
 
 /**

@@ -13,6 +13,14 @@ export type {
   SpaceAccount,
   Verdict,
 } from './fsck-report.ts';
+export {
+  type FrameInfo,
+  type GroupInfo,
+  type Inspection,
+  inspect,
+  type OperationInfo,
+  type SuperblockInfo,
+} from './inspect.ts';
 export { isKey, KEY_ROOT } from './keys.ts';
 export { MAX_GROUP_OPERATIONS, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES } from './layout.ts';
 export type { CommitMode } from './log-writer.ts';

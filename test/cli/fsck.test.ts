@@ -109,3 +109,46 @@ describe('powercut fsck', () => {
     expect((await run('fsck', image)).code).toBe(0);
   });
 });
+
+describe('powercut inspect', () => {
+  test('shows superblocks and frames in tables that line up', async () => {
+    writeImage(lose(133));
+    const { code, out, err } = await run('inspect', image);
+    expect([code, err]).toEqual([0, '']);
+    expect(out.split('\n').map((line) => line.replace(/[0-9a-f]{12}/, 'DIGEST......'))).toEqual([
+      `${image}: 256 sectors of 512 bytes, units of 1; regions 16..135 and 136..255, region 0 is active`,
+      '',
+      'copy  state   generation  epoch  region  frontier  group  payloads  closed  features',
+      '   0  valid            3      3       0        16      0       136  no           0x0',
+      '   1  in use           4      3       0        20      2       129  yes          0x0',
+      '',
+      'sector  size  frame     flags  group  epoch  durable  says                                                             recovery',
+      '    16     1  temp 0    L          1      3        0  put /state/boot, 20 bytes',
+      '    17     1  commit 0  L          1      3        0  /state/boot DIGEST......                                         committed',
+      '    18     1  temp 0    L          2      3        1  put /state/key, 3000 bytes, 2 payload frames from sector 129 on',
+      '    19     1  commit 0  L          2      3        1  /state/key DIGEST......                                          committed',
+      '',
+      'log: sectors 16..19, 2 groups, last group 2, 2 keys; free up to 128',
+      '',
+    ]);
+  });
+
+  test('shows damage, and prints one object with --json', async () => {
+    writeImage(lose(8, 16));
+    const { code, out } = await run('inspect', image);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^ {3}1 {2}blank +-/m);
+    expect(out).toContain('copy 1: it does not start with STATEFS');
+    expect(out).toMatch(/^ {4}16 {5}1 {2}- .*no frame$/m);
+    expect(out).toMatch(/temp-lost$/m);
+    const { out: json } = await run('inspect', image, '--json');
+    expect(JSON.parse(json)).toMatchObject({ image, groups: [{ row: 'temp-lost', blankSectors: [16] }, {}] });
+  });
+
+  test('what is no store: 2, with one line', async () => {
+    writeFileSync(image, new Uint8Array(65_536));
+    const { code, out, err } = await run('inspect', image);
+    expect([code, out]).toEqual([2, '']);
+    expect(err).toMatch(/^powercut: .*state\.img: superblock: this is no statefs partition.*\n$/);
+  });
+});
