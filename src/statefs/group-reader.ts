@@ -80,6 +80,7 @@ export class GroupReader {
   lastEpoch = 0;
   readonly #in: GroupReaderInput;
   readonly #frontier: number;
+  readonly #frontierSequence: number;
   readonly #maxFrontierEpoch: number;
   readonly #prove: (durableSequence: number) => void;
   readonly #header = new FrameHeader();
@@ -93,6 +94,7 @@ export class GroupReader {
     this.start = geometry.regionSectors[current.activeRegion];
     this.regionEnd = this.start + geometry.regionSectorCount;
     this.#frontier = current.frontierSector;
+    this.#frontierSequence = current.frontierSequence;
     // A lost copy may have recorded one frontier more, behind a group of any size.
     const { strideSectors, groupSectors } = geometry;
     const reach = verdict.otherLost ? 2 * strideSectors + groupSectors : current.clean ? 0 : strideSectors;
@@ -102,6 +104,8 @@ export class GroupReader {
 
   /** Reads what stands at `sector`, where the log goes on, with whatever further on tells about it. */
   read(sector: number): Group {
+    // Numbers up to the frontier's are given out, whether or not their groups were moved along.
+    if (sector >= this.#frontier) this.lastSequence = Math.max(this.lastSequence, this.#frontierSequence);
     const group = new Group(sector, this.lastSequence + 1, this.lastEpoch);
     if (sector < this.#frontier) group.proof = 'durable';
     this.#readTemps(group);

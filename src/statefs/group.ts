@@ -128,7 +128,7 @@ export class GroupCodec {
    * As many entries to a commit frame as fit.
    * @param offset first sector of the first one, counted from that of the group
    */
-  planCommits(operations: readonly { readonly keyBytes: Uint8Array }[], offset: number): PlannedCommit[] {
+  planCommits(operations: readonly GroupOperation[], offset: number): PlannedCommit[] {
     const room = this.#geometry.frameSectors * this.#geometry.sectorBytes - FRAME_HEADER_BYTES;
     const commits: PlannedCommit[] = [];
     let first = 0;

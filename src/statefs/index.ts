@@ -24,11 +24,20 @@ export {
 export { isKey, KEY_ROOT } from './keys.ts';
 export { MAX_GROUP_OPERATIONS, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES } from './layout.ts';
 export type { CommitMode } from './log-writer.ts';
-export { assertCommit, type Budgets, type OpenOptions, type StoreBudgets, type StoreEvent } from './options.ts';
+export {
+  assertCommit,
+  type Budgets,
+  type CompactionMode,
+  type OpenOptions,
+  type StoreBudgets,
+  type StoreEvent,
+} from './options.ts';
 export { storeSectorBytes } from './probe.ts';
+export type { Quota, QuotaLimits, QuotaUsage } from './quota.ts';
 export { ROWS as RECOVERY_ROWS, type Row as RecoveryRow } from './recovery-table.ts';
 export type { Damage } from './replay.ts';
 export { type Barrier, type StoreRules, soundRules } from './rules.ts';
+export type { Snapshot } from './snapshot.ts';
 export {
   type DeleteOptions,
   open,

@@ -1,6 +1,8 @@
 import type { IndexEntry } from './index-entry.ts';
 import { KIND_LOST } from './layout.ts';
 import type { LiveSpace } from './live-space.ts';
+import { QuotaCounter } from './quota.ts';
+import type { SharedEntries } from './snapshot.ts';
 
 /** One change of the key space: a record in place of any older one, or a deletion. */
 export interface Change {
@@ -13,14 +15,28 @@ export interface Change {
  * follows from it (space, sorted keys, usage) is kept up here.
  */
 export class KeySpace {
-  readonly space: LiveSpace;
+  #space: LiveSpace;
+  #quotas: QuotaCounter;
   /** A change moves its key to the end, so that the order is that of the log. */
   #entries: Map<string, IndexEntry> = new Map();
   #sorted: string[] | undefined;
   #lostCount = 0;
+  /** Show the entries as they are; to be given a copy before they change. */
+  #shares: SharedEntries[] = [];
 
-  constructor(space: LiveSpace) {
-    this.space = space;
+  constructor(space: LiveSpace, quotas: QuotaCounter = new QuotaCounter([])) {
+    this.#space = space;
+    this.#quotas = quotas;
+  }
+
+  /** What the live records need. */
+  get space(): LiveSpace {
+    return this.#space;
+  }
+
+  /** What the keys of each quota take up. */
+  get quotas(): QuotaCounter {
+    return this.#quotas;
   }
 
   get size(): number {
@@ -45,7 +61,15 @@ export class KeySpace {
     return this.#entries.values();
   }
 
+  /** The entries as they are now, and stay: copied once, before the next change. */
+  share(): SharedEntries {
+    const shared: SharedEntries = { entries: this.#entries };
+    this.#shares.push(shared);
+    return shared;
+  }
+
   set(entry: IndexEntry): void {
+    this.#unshare();
     if (!this.#drop(entry.key)) this.#sorted = undefined;
     this.#entries.set(entry.key, entry);
     this.#add(entry);
@@ -53,9 +77,25 @@ export class KeySpace {
 
   /** @returns whether it was there */
   delete(key: string): boolean {
+    this.#unshare();
     const was = this.#drop(key);
     if (was) this.#sorted = undefined;
     return was;
+  }
+
+  /** An empty one, to be filled and then {@link takeOver taken over}. */
+  fresh(): KeySpace {
+    return new KeySpace(this.#space.fresh(), this.#quotas.fresh());
+  }
+
+  /** Takes the entries of `other`, which has the same keys: only their places are others. */
+  takeOver(other: KeySpace): void {
+    // Whoever shares the old entries keeps them: nothing changes those any more.
+    this.#shares = [];
+    this.#entries = other.#entries;
+    this.#space = other.#space;
+    this.#quotas = other.#quotas;
+    this.#lostCount = other.#lostCount;
   }
 
   /** Keys in the order of their UTF-16 code units. Not to be changed. */
@@ -64,9 +104,22 @@ export class KeySpace {
     return this.#sorted;
   }
 
+  /** For a variant that forgets what it holds. */
+  forgetUsage(): void {
+    this.#quotas = this.#quotas.fresh();
+  }
+
+  #unshare(): void {
+    if (this.#shares.length === 0) return;
+    const copy = new Map(this.#entries);
+    for (const shared of this.#shares) shared.entries = copy;
+    this.#shares = [];
+  }
+
   #add(entry: IndexEntry): void {
     if (entry.kind === KIND_LOST) this.#lostCount++;
-    this.space.add(entry);
+    this.#space.add(entry);
+    this.#quotas.add(entry);
   }
 
   #drop(key: string): boolean {
@@ -74,7 +127,8 @@ export class KeySpace {
     if (entry === undefined) return false;
     this.#entries.delete(key);
     if (entry.kind === KIND_LOST) this.#lostCount--;
-    this.space.remove(entry);
+    this.#space.remove(entry);
+    this.#quotas.remove(entry);
     return true;
   }
 }

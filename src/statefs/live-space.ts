@@ -36,6 +36,11 @@ export class LiveSpace {
     this.#frameEntryBytes = frameBytes - FRAME_HEADER_BYTES - COMMIT_BYTES - ENTRY_BYTES - MAX_KEY_BYTES;
   }
 
+  /** Nothing is live. */
+  fresh(): LiveSpace {
+    return new LiveSpace(this.#codec, this.#geometry, this.#payloads);
+  }
+
   add(entry: IndexEntry): void {
     this.#count++;
     this.#sectors += this.sectorsOf(entry);
@@ -103,5 +108,7 @@ export class LiveSpace {
 /** Sectors that are kept free for the deletion of some of `liveKeys` keys: a full store still deletes. */
 export function reservedSectors(geometry: StoreGeometry, liveKeys: number): number {
   const deleteSectors = alignUp(2, geometry.unitSectors, 0);
-  return Math.min(liveKeys, RESERVED_DELETES) * deleteSectors;
+  // Two will do, since compaction turns what they delete into room for more; a small region can't spare many.
+  const share = Math.floor(geometry.regionSectorCount / 8 / deleteSectors);
+  return Math.min(liveKeys, Math.max(2, Math.min(RESERVED_DELETES, share))) * deleteSectors;
 }

@@ -105,6 +105,11 @@ export class LogWriter {
     return this.#payloadFloor - this.#tailSector;
   }
 
+  /** The region that holds the log. */
+  get region(): 0 | 1 {
+    return this.#superblocks.current.activeRegion;
+  }
+
   get epoch(): number {
     return this.#superblocks.current.epoch;
   }
@@ -184,6 +189,43 @@ export class LogWriter {
     const flush = (): void => this.flush('life');
     this.#guard('opening a new life of the log', true, () => this.#superblocks.openLife(this.#frontier(), flush));
     this.#hasLife = true;
+  }
+
+  /**
+   * Opens the life if need be, and takes an epoch for frames in the other region.
+   * @returns it
+   */
+  beginMove(): number {
+    this.openLife();
+    const flush = (): void => this.flush('life');
+    let epoch = 0;
+    this.#guard('starting compaction', true, () => {
+      epoch = this.#superblocks.reserveEpoch(this.#frontier(), flush);
+    });
+    return epoch;
+  }
+
+  /**
+   * Goes on in the other region, where all that is live stands by now. Everything issued so far becomes durable.
+   * @param regionEpoch of the frames there
+   * @param lostSequence see {@link Superblock.lostSequence}
+   */
+  move(tailSector: number, payloadFloor: number, regionEpoch: number, lostSequence: number): void {
+    this.flush('move');
+    const frontier = { frontierSector: tailSector, frontierSequence: this.#issuedSequence, payloadFloor };
+    const flush = (): void => {
+      if (!this.#rules.barriers.moved) return;
+      this.#device.flush();
+      this.#superblocks.flushed();
+    };
+    const moved = { ...frontier, regionEpoch: this.#rules.epochs ? regionEpoch : 0, lostSequence };
+    this.#guard('moving the log', true, () => this.#superblocks.move(moved, flush));
+    this.#regionStart = this.#geometry.regionSectors[this.#superblocks.current.activeRegion];
+    this.#tailSector = tailSector;
+    this.#payloadFloor = payloadFloor;
+    this.#durableSequence = this.#issuedSequence;
+    this.#durableSector = tailSector;
+    this.#durableFloor = payloadFloor;
   }
 
   #frontier(): Frontier {

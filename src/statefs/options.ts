@@ -1,6 +1,7 @@
 import { assertInteger, type Clock, describeValue, systemClock } from '../core/index.ts';
 import { MAX_PAYLOAD_BYTES } from './layout.ts';
 import type { CommitMode } from './log-writer.ts';
+import { checkQuotas, type Quota, type QuotaCrossing } from './quota.ts';
 import type { Damage } from './replay.ts';
 import { type StoreRules, soundRules } from './rules.ts';
 
@@ -23,6 +24,8 @@ export interface StoreBudgets extends Budgets {
   readonly transactionBytes: number;
   /** Most transactions that are open at a time; over it EBUSY. Default 16. */
   readonly openTransactions: number;
+  /** Most snapshots that are open at a time; over it EBUSY. Default 4. */
+  readonly openSnapshots: number;
 }
 
 /** What the store tells while it works. Fields are stable. */
@@ -33,6 +36,18 @@ export type StoreEvent =
   | { readonly type: 'damage'; readonly damage: Damage }
   /** A superblock copy is unusable; the other one serves, and the next write restores both. */
   | { readonly type: 'superblock'; readonly what: string }
+  /**
+   * Compaction began; or made its copy the log; or was given up, for `error`, and will begin anew. `freeBytes` are left
+   * in the region that holds the log.
+   */
+  | {
+      readonly type: 'compaction';
+      readonly phase: 'started' | 'finished' | 'abandoned';
+      readonly freeBytes: number;
+      readonly error?: unknown;
+    }
+  /** A soft limit of a quota was crossed; the change succeeded. */
+  | ({ readonly type: 'quota' } & QuotaCrossing)
   /** The soft latency budget was exceeded. */
   | {
       readonly type: 'slow';
@@ -44,11 +59,20 @@ export type StoreEvent =
   /** A commit or flush failed: what the disk holds is in doubt, and nothing more is written until the store is reopened. */
   | { readonly type: 'latched'; readonly error: unknown };
 
+export type CompactionMode = 'auto' | 'manual';
+
 export interface OpenOptions {
   /** Refuse every change. Implied by a read-only device. Default false. */
   readonly readOnly?: boolean;
   /** How puts and deletes commit unless told otherwise. Default 'checksummed'. */
   readonly commit?: CommitMode;
+  /**
+   * `auto`: compaction goes on in small steps beside the changes that make it necessary. `manual`: only where `compact`
+   * or `compactStep` is called. Default auto.
+   */
+  readonly compaction?: CompactionMode;
+  /** Limits for keys by prefix. They are not stored: give them with every open. Default none. */
+  readonly quotas?: readonly Quota[];
   readonly budgets?: Partial<StoreBudgets>;
   /** Default: the machine's. */
   readonly clock?: Clock;
@@ -69,6 +93,8 @@ export interface OpenOptions {
 export interface ResolvedOptions {
   readonly readOnly: boolean;
   readonly commit: CommitMode;
+  readonly compaction: CompactionMode;
+  readonly quotas: readonly Quota[];
   readonly budgets: StoreBudgets;
   readonly clock: Clock;
   readonly onEvent: (event: StoreEvent) => void;
@@ -80,6 +106,7 @@ const DEFAULT_PAYLOAD_BYTES = 1024 * 1024;
 const DEFAULT_SOFT_LATENCY_MS = 250;
 const DEFAULT_TRANSACTION_BYTES = 4 * 1024 * 1024;
 const DEFAULT_OPEN_TRANSACTIONS = 16;
+const DEFAULT_OPEN_SNAPSHOTS = 4;
 
 function ignoreEvent(): void {}
 
@@ -114,12 +141,20 @@ export function resolveOptions(options: OpenOptions): ResolvedOptions {
   assertInteger(transactionBytes, 'budgets.transactionBytes', 0);
   const openTransactions = budgets.openTransactions ?? DEFAULT_OPEN_TRANSACTIONS;
   assertInteger(openTransactions, 'budgets.openTransactions', 1);
+  const openSnapshots = budgets.openSnapshots ?? DEFAULT_OPEN_SNAPSHOTS;
+  assertInteger(openSnapshots, 'budgets.openSnapshots', 1);
   const commit = options.commit ?? 'checksummed';
   assertCommit(commit);
+  const compaction = options.compaction ?? 'auto';
+  if (compaction !== 'auto' && compaction !== 'manual') {
+    throw new RangeError(`compaction: expected 'auto' or 'manual', got ${describeValue(compaction)}`);
+  }
   return {
     readOnly: options.readOnly ?? false,
     commit,
-    budgets: { payloadBytes, softLatencyMs, deadlineMs, transactionBytes, openTransactions },
+    compaction,
+    quotas: checkQuotas(options.quotas ?? []),
+    budgets: { payloadBytes, softLatencyMs, deadlineMs, transactionBytes, openTransactions, openSnapshots },
     clock: options.clock ?? systemClock,
     onEvent: guarded(options.onEvent ?? ignoreEvent),
     acceptStale: options.acceptStale ?? false,

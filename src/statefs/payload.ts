@@ -98,10 +98,15 @@ export class PayloadStore {
     const start = frame * this.chunkBytes;
     const chunk = payload.subarray(start, Math.min(start + this.chunkBytes, payload.length));
     this.#staging.set(chunk, at + FRAME_HEADER_BYTES);
+    this.#sealChunk(extent, frame, at, chunk.length);
+  }
+
+  /** Seals the frame whose body stands in the staging area already. */
+  #sealChunk(extent: Extent, frame: number, at: number, bodyBytes: number): void {
     const header = this.#header;
     header.type = FRAME_PAYLOAD;
     header.flags = frame === extent.extentFrames - 1 ? FLAG_LAST : 0;
-    header.bodyBytes = chunk.length;
+    header.bodyBytes = bodyBytes;
     header.epoch = extent.epoch;
     header.index = frame;
     header.sequence = extent.sequence;
@@ -117,6 +122,30 @@ export class PayloadStore {
    */
   read(extent: Extent, target: Uint8Array): void {
     this.#eachChunk(extent, (frame, chunk) => target.set(chunk, frame * this.chunkBytes));
+  }
+
+  /**
+   * Copies some frames of an extent to another of the same payload, verified on the way. Not durable before a flush.
+   * @param first number of the first frame; a multiple of what the last call returned
+   * @param take given each piece of the payload, in order; not to be kept
+   * @returns how many frames were copied
+   * @throws StateFsError as {@link read}
+   */
+  copy(source: Extent, target: Extent, first: number, take: (chunk: Uint8Array) => void): number {
+    this.#prepare(source);
+    const count = Math.min(Math.floor(STAGING_BYTES / this.#frameBytes), source.extentFrames - first);
+    const batch = this.#batch(source, first, count);
+    this.#device.read(source.extentSector + first * this.#frameSectors, batch);
+    for (let i = 0; i < count; i++) {
+      const at = i * this.#frameBytes;
+      const chunk = this.#chunk(source, first + i, at);
+      take(chunk);
+      this.#sealChunk(target, first + i, at, chunk.length);
+    }
+    const isLast = first + count === source.extentFrames;
+    const sector = target.extentSector + first * this.#frameSectors;
+    this.#device.write(sector, isLast ? this.#padded(batch.length) : batch);
+    return count;
   }
 
   #eachChunk(extent: Extent, take: (frame: number, chunk: Uint8Array) => void): void {

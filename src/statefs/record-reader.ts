@@ -121,8 +121,13 @@ export class RecordReader {
     this.#failDamaged(entry, 'its payload does not match its SHA-256');
   }
 
-  #failDamaged(entry: IndexEntry, what: string, cause?: unknown): never {
+  /** Tells of damage to `entry`. */
+  report(entry: IndexEntry, what: string): void {
     this.#onDamage({ sector: entry.tempSector, keys: [entry.key], what });
+  }
+
+  #failDamaged(entry: IndexEntry, what: string, cause?: unknown): never {
+    this.report(entry, what);
     return fail('EINTEGRITY', `${entry.key}: ${what}: put it again, or restore it`, cause);
   }
 }

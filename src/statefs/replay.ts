@@ -91,8 +91,13 @@ class Replay {
   /** Takes a group in, moving on behind it. @returns false where the log ends before it */
   #accept(group: Group): boolean {
     if (group.commitState === 'whole' && group.temp === 'whole') {
-      if (group.proof === 'none') this.#unproven.push(group);
-      else this.#judge(group, 'unread');
+      if (group.proof === 'none') {
+        this.#unproven.push(group);
+      } else {
+        // Whatever flush shows this group covered those before it, too.
+        this.#prove(group.sequence - 1);
+        this.#judge(group, 'unread');
+      }
       this.#advance(group);
       return true;
     }

@@ -11,18 +11,25 @@ export interface StoreRules {
   readonly epochs: boolean;
   /** A transaction whose commit has several frames takes effect once all of them are there, and not frame by frame. */
   readonly wholeTransactions: boolean;
+  /** Compaction carries along the deletion of what it had copied before. */
+  readonly tombstones: boolean;
+  /** Recovery counts what it finds towards the quotas. */
+  readonly recoveredUsage: boolean;
 }
 
 /**
  * `open`: before recovery reads, so that it reports nothing that the cache could still lose. `life`: the superblock of
  * a new life before its first frame. `temp`: temp frames before an ordered commit. `commit`: before success is
- * reported. `close`: around the last superblock.
+ * reported. `move`: what compaction copied, before the superblock that makes it the log. `moved`: that superblock, before
+ * the next write. `close`: around the last superblock.
  */
-export type Barrier = 'open' | 'life' | 'temp' | 'commit' | 'close';
+export type Barrier = 'open' | 'life' | 'temp' | 'commit' | 'move' | 'moved' | 'close';
 
 export const soundRules: StoreRules = {
-  barriers: { open: true, life: true, temp: true, commit: true, close: true },
+  barriers: { open: true, life: true, temp: true, commit: true, move: true, moved: true, close: true },
   checksums: true,
   epochs: true,
   wholeTransactions: true,
+  tombstones: true,
+  recoveredUsage: true,
 };

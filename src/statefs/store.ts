@@ -1,6 +1,7 @@
 import type { BlockDevice } from '../blockdev/index.ts';
-import { assertBytes, assertInteger, codeOf, describeValue } from '../core/index.ts';
+import { assertBytes, assertInteger, codeOf, describeValue, messageOf } from '../core/index.ts';
 import { type Envelope, type EnvelopeMetadata, encode, wrap } from '../envelope/index.ts';
+import { Compactor, type CompactorInput } from './compactor.ts';
 import { fail, StateFsError, wrapDeviceError } from './errors.ts';
 import { FrameCodec } from './frame.ts';
 import { type StoreGeometry, storeGeometry } from './geometry.ts';
@@ -14,9 +15,11 @@ import { LogReader } from './log-reader.ts';
 import { type CommitMode, LogWriter } from './log-writer.ts';
 import { assertCommit, assertMs, type OpenOptions, type ResolvedOptions, resolveOptions } from './options.ts';
 import { PayloadStore } from './payload.ts';
+import { QuotaCounter, type QuotaUsage } from './quota.ts';
 import { RecordReader } from './record-reader.ts';
 import type { Row } from './recovery-table.ts';
 import { type Damage, type Recovered, replay } from './replay.ts';
+import { Snapshot, type SnapshotHost } from './snapshot.ts';
 import { judgeSuperblocks, readSuperblocks, type SuperblockVerdict } from './superblock.ts';
 import { SuperblockPair } from './superblock-pair.ts';
 import { Transaction, type TransactionHost, type TransactionOptions } from './transaction.ts';
@@ -53,6 +56,13 @@ export interface StoreStats {
   readonly freeBytes: number;
   /** Bytes of the active region. */
   readonly regionBytes: number;
+  /** Bytes that the live records take at most once they are moved; all else that is not free is dead. */
+  readonly liveBytes: number;
+  /** Whether compaction goes on, and how often it was finished since the store was opened. */
+  readonly compacting: boolean;
+  readonly compactions: number;
+  /** What the keys of each quota take up, in the order of the options. */
+  readonly quotas: readonly QuotaUsage[];
   readonly lastSequence: number;
   readonly epoch: number;
   readonly damage: readonly Damage[];
@@ -60,6 +70,12 @@ export interface StoreStats {
   readonly recoveryRows: ReadonlyMap<Row, number>;
 }
 
+/** What a step of compaction writes, unless told otherwise. */
+const DEFAULT_STEP_BYTES = 65_536;
+/** What a step beside a change writes at least. */
+const MIN_STEP_BYTES = 8192;
+/** Compaction begins by itself once it would gain this share of a region. */
+const MIN_GAIN_SHARE = 1 / 32;
 /** Most keys that one `list` returns unless told otherwise. */
 const DEFAULT_LIST_LIMIT = 10_000;
 const NO_BYTES: Uint8Array = new Uint8Array(0);
@@ -98,6 +114,14 @@ export class StateFs {
   readonly #recovered: Recovered;
   readonly #transactions = new Set<Transaction>();
   readonly #host: TransactionHost;
+  readonly #snapshots = new Set<Snapshot>();
+  readonly #snapshotHost: SnapshotHost;
+  readonly #compactorInput: CompactorInput;
+  /** While compaction goes on. */
+  #compactor: Compactor | undefined;
+  /** After compaction failed: it is not tried again by itself before the free space has fallen below this. */
+  #retryBelowSectors = Number.POSITIVE_INFINITY;
+  #compactionCount = 0;
   #isClosed = false;
   #hasToldLatch = false;
 
@@ -114,8 +138,10 @@ export class StateFs {
       this.#geometry = geometryOf(device, verdict);
       this.#codec = new FrameCodec(verdict.current.storeId, device.sectorBytes, rules.checksums);
       this.#payloads = new PayloadStore(device, this.#codec, this.#geometry);
-      this.#keys = new KeySpace(new LiveSpace(this.#codec, this.#geometry, this.#payloads));
+      const space = new LiveSpace(this.#codec, this.#geometry, this.#payloads);
+      this.#keys = new KeySpace(space, new QuotaCounter(options.quotas));
       this.#recovered = this.#replay(verdict);
+      if (!rules.recoveredUsage) this.#keys.forgetUsage();
       const superblocks = new SuperblockPair(device, this.#geometry, verdict, rules);
       const groups = new GroupCodec(this.#codec, this.#geometry, this.#payloads);
       this.#writer = new LogWriter(
@@ -131,6 +157,18 @@ export class StateFs {
       const onDamage = (damage: Damage): void => this.#options.onEvent({ type: 'damage', damage });
       this.#reader = new RecordReader(device, this.#codec, this.#geometry, this.#payloads, rules, onDamage);
       this.#host = this.#transactionHost();
+      this.#snapshotHost = this.#hostSnapshots();
+      this.#compactorInput = {
+        device,
+        groups,
+        geometry: this.#geometry,
+        payloads: this.#payloads,
+        reader: this.#reader,
+        writer: this.#writer,
+        keys: this.#keys,
+        rules,
+        lostSequence: this.#recovered.lostSequence,
+      };
       this.#tellRecovery(verdict);
     } catch (error) {
       throw wrapDeviceError(error, 'open');
@@ -182,11 +220,9 @@ export class StateFs {
    */
   stat(key: string): RecordInfo {
     const startMs = this.#begin();
-    const entry = this.#find(key);
-    const envelope = this.#reader.readEnvelope(entry);
+    const info = this.#infoOf(this.#find(key));
     this.#end('stat', key, startMs);
-    const { payloadBytes, digest, meta } = envelope;
-    return { key, payloadBytes, digest, meta, sequence: entry.sequence };
+    return info;
   }
 
   /**
@@ -265,6 +301,29 @@ export class StateFs {
   }
 
   /**
+   * A consistent view of everything as it is now, that later changes and moves leave alone.
+   * @throws StateFsError EBUSY where too many are open
+   */
+  snapshot(): Snapshot {
+    this.#checkOpen();
+    const { openSnapshots } = this.#options.budgets;
+    if (this.#snapshots.size >= openSnapshots) {
+      fail(
+        'EBUSY',
+        `snapshot: ${openSnapshots} are open, which is the most: close one, or raise budgets.openSnapshots`,
+      );
+    }
+    const snapshot = new Snapshot(
+      this.#snapshotHost,
+      this.#keys.share(),
+      this.#writer.lastSequence,
+      this.#writer.region,
+    );
+    this.#snapshots.add(snapshot);
+    return snapshot;
+  }
+
+  /**
    * Keys that start with `prefix`, in the order of their UTF-16 code units.
    * @param limit at most so many, from the first on; default 10,000
    * @throws StateFsError EINVAL for what is no start of a key; EINTEGRITY where damage leaves the keys unknown
@@ -273,9 +332,7 @@ export class StateFs {
     this.#checkOpen();
     checkPrefix(prefix);
     assertInteger(limit, 'limit', 0);
-    if (this.#mayBeHidden() && !this.#options.acceptStale) {
-      fail('EINTEGRITY', 'list: a committed group was lost with its keys: open with acceptStale to list what is left');
-    }
+    this.#checkList();
     const keys = this.#keys.sortedKeys();
     const found: string[] = [];
     for (let i = lowerBound(keys, prefix); i < keys.length && found.length < limit; i++) {
@@ -284,6 +341,34 @@ export class StateFs {
       found.push(key);
     }
     return found;
+  }
+
+  /**
+   * Moves all live records to the other region and gives back the space of everything else. Finishes what is going on.
+   * It takes as long as writing all live records; in `auto` mode there is no need to call it.
+   * @throws StateFsError EIO, ENOSPC, EROFS; nothing is lost, and the log stays where it was
+   */
+  compact(): void {
+    const startMs = this.#begin();
+    this.#checkChangeable();
+    this.#compactFully();
+    this.#end('compact', undefined, startMs);
+  }
+
+  /**
+   * Does a piece of {@link compact}: for whoever has nothing else to do just now.
+   * @param maxBytes about how much to write; default 64 KiB
+   * @returns whether compaction is done
+   * @throws as {@link compact}
+   */
+  compactStep(maxBytes: number = DEFAULT_STEP_BYTES): boolean {
+    const startMs = this.#begin();
+    this.#checkChangeable();
+    assertInteger(maxBytes, 'maxBytes', 1);
+    this.#compactor ??= this.#startCompaction();
+    const isDone = this.#stepCompaction(Math.ceil(maxBytes / this.#geometry.sectorBytes));
+    this.#end('compactStep', undefined, startMs);
+    return isDone;
   }
 
   /** Makes every put so far durable. @throws StateFsError EIO, after which the store refuses changes; EROFS */
@@ -311,6 +396,10 @@ export class StateFs {
       keys: this.#keys.size,
       freeBytes: this.#writer.freeSectors * sectorBytes,
       regionBytes: regionSectorCount * sectorBytes,
+      liveBytes: this.#keys.space.boundSectors * sectorBytes,
+      compacting: this.#compactor !== undefined,
+      compactions: this.#compactionCount,
+      quotas: this.#keys.quotas.usage(),
       lastSequence: this.#writer.lastSequence,
       epoch: this.#writer.epoch,
       damage: this.#recovered.damage,
@@ -397,26 +486,136 @@ export class StateFs {
 
   /** Writes a group, and takes it into the index. */
   #write(operations: readonly GroupOperation[], settings: CommitSettings): void {
+    const crossings = this.#keys.quotas.check(operations, (key) => this.#keys.get(key));
     const plan = this.#place(operations);
+    const freeBefore = this.#writer.freeSectors;
     const entries = this.#latching(() => this.#writer.append(plan, settings));
     for (let i = 0; i < operations.length; i++) {
       const entry = entries[i];
-      if (entry !== undefined) this.#keys.set(entry);
-      else this.#keys.delete((operations[i] as GroupOperation).key);
+      if (entry === undefined) {
+        this.#delete((operations[i] as GroupOperation).key);
+      } else {
+        this.#keys.set(entry);
+        this.#compactor?.noteSet(entry);
+      }
     }
+    for (const crossing of crossings) this.#options.onEvent({ type: 'quota', ...crossing });
+    if (this.#options.compaction === 'auto') this.#compactBeside(freeBefore - this.#writer.freeSectors);
+  }
+
+  #delete(key: string): void {
+    const was = this.#keys.get(key);
+    if (was === undefined) return;
+    this.#keys.delete(key);
+    this.#compactor?.noteDelete(was, this.#writer.lastSequence);
+  }
+
+  /**
+   * Does as much of compaction as a change of `sectors` has to pay for: so much that it is done before half of the space
+   * that is left is used up. What fails here fails no change: the change has happened.
+   */
+  #compactBeside(sectors: number): void {
+    if (this.#compactor === undefined && !this.#shouldCompact()) return;
+    try {
+      this.#compactor ??= this.#startCompaction();
+      const share = (2 * sectors * this.#compactor.remainingSectors) / Math.max(1, this.#writer.freeSectors);
+      this.#stepCompaction(Math.ceil(share + MIN_STEP_BYTES / this.#geometry.sectorBytes));
+    } catch (error) {
+      if (!(error instanceof StateFsError)) throw error;
+    }
+  }
+
+  /** Once half of the space that compaction would leave is used up by what it would take away. */
+  #shouldCompact(): boolean {
+    if (this.#isPinned()) return false;
+    const { freeSectors } = this.#writer;
+    const { regionSectorCount } = this.#geometry;
+    const freeAfter = regionSectorCount - this.#keys.space.boundSectors;
+    return (
+      freeSectors < freeAfter / 2 &&
+      freeAfter - freeSectors >= regionSectorCount * MIN_GAIN_SHARE &&
+      freeSectors < this.#retryBelowSectors
+    );
+  }
+
+  /** A snapshot shows records in the region that compaction would write to. */
+  #isPinned(): boolean {
+    for (const { region } of this.#snapshots) if (region !== this.#writer.region) return true;
+    return false;
+  }
+
+  #startCompaction(): Compactor {
+    if (this.#isPinned()) {
+      fail('EBUSY', 'compaction: an open snapshot shows records in the region that it needs: close the snapshot');
+    }
+    const compactor = this.#latching(() => new Compactor(this.#compactorInput));
+    this.#tellCompaction('started');
+    return compactor;
+  }
+
+  /** @returns whether it is done */
+  #stepCompaction(sectors: number): boolean {
+    const compactor = this.#compactor as Compactor;
+    try {
+      if (!this.#latching(() => compactor.step(sectors))) return false;
+    } catch (error) {
+      this.#compactor = undefined;
+      this.#retryBelowSectors = this.#writer.freeSectors / 2;
+      this.#tellCompaction('abandoned', error);
+      throw error;
+    }
+    this.#compactor = undefined;
+    this.#retryBelowSectors = Number.POSITIVE_INFINITY;
+    this.#compactionCount++;
+    this.#tellCompaction('finished');
+    return true;
+  }
+
+  #compactFully(): void {
+    this.#compactor ??= this.#startCompaction();
+    while (!this.#stepCompaction(Number.POSITIVE_INFINITY));
+  }
+
+  #tellCompaction(phase: 'started' | 'finished' | 'abandoned', error?: unknown): void {
+    const freeBytes = this.#writer.freeSectors * this.#geometry.sectorBytes;
+    this.#options.onEvent({ type: 'compaction', phase, freeBytes, ...(error === undefined ? {} : { error }) });
   }
 
   /** @throws StateFsError ENOSPC, before anything is written */
   #place(operations: readonly GroupOperation[]): GroupPlan {
-    const plan = this.#writer.plan(operations);
-    const missing = this.#missingSectors(plan);
+    let plan = this.#writer.plan(operations);
+    let missing = this.#missingSectors(plan);
+    let cause: unknown;
+    // A copy that was going on may hold what has died since; a second one does not.
+    for (let attempt = 0; missing > 0 && attempt < 2 && this.#wouldFit(plan); attempt++) {
+      try {
+        this.#compactFully();
+      } catch (error) {
+        this.#checkChangeable();
+        cause = error;
+      }
+      plan = this.#writer.plan(operations);
+      missing = this.#missingSectors(plan);
+    }
     if (missing <= 0) return plan;
     const { sectorBytes } = this.#geometry;
     return fail(
       'ENOSPC',
-      `the store is full: ${missing * sectorBytes} bytes are missing, with the reserve for deletes: delete something, ` +
-        'or use a larger partition',
+      `the store is full: ${missing * sectorBytes} bytes are missing, with the reserve for deletes: ` +
+        (cause === undefined ? 'delete something, or use a larger partition' : messageOf(cause)),
+      cause,
     );
+  }
+
+  /** Whether a group would fit in a region that holds nothing but live records. */
+  #wouldFit(plan: GroupPlan): boolean {
+    if (this.#options.compaction !== 'auto') return false;
+    if (plan.operations.every(({ operation }) => operation.kind === KIND_DELETE)) return true;
+    const { keys, sectors } = this.#keys.space.boundAfter(plan.operations, (key) => this.#keys.get(key));
+    const reserve = reservedSectors(this.#geometry, keys);
+    const own = plan.endSector - plan.sector + this.#writer.freeSectors - (plan.payloadFloor - plan.endSector);
+    const used = Math.max(sectors, this.#keys.space.boundSectors + own);
+    return used + reserve <= this.#geometry.regionSectorCount;
   }
 
   /** Sectors that a group lacks, in its region or in the other one once it is moved there. */
@@ -477,14 +676,43 @@ export class StateFs {
     };
   }
 
+  #infoOf(entry: IndexEntry): RecordInfo {
+    const { payloadBytes, digest, meta } = this.#reader.readEnvelope(entry);
+    return { key: entry.key, payloadBytes, digest, meta, sequence: entry.sequence };
+  }
+
   #find(key: string): IndexEntry {
     checkKey(key);
     const entry = this.#keys.get(key);
+    this.#checkReadable(key, entry);
+    if (entry === undefined) fail('ENOENT', `${key}: there is no such key`);
+    return entry;
+  }
+
+  #checkList(): void {
+    this.#checkOpen();
+    if (this.#mayBeHidden() && !this.#options.acceptStale) {
+      fail('EINTEGRITY', 'list: a committed group was lost with its keys: open with acceptStale to list what is left');
+    }
+  }
+
+  #checkReadable(key: string, entry: IndexEntry | undefined): void {
     if (entry?.kind === KIND_LOST)
       fail('EINTEGRITY', `${key}: its newest value is unreadable: put it again, or restore it`);
     this.#checkStale(key, entry?.sequence ?? 0);
-    if (entry === undefined) fail('ENOENT', `${key}: there is no such key`);
-    return entry;
+  }
+
+  #hostSnapshots(): SnapshotHost {
+    return {
+      check: (key, entry) => {
+        this.#checkOpen();
+        this.#checkReadable(key, entry);
+      },
+      checkList: () => this.#checkList(),
+      read: (entry) => this.#reader.read(entry),
+      stat: (entry) => this.#infoOf(entry),
+      ended: (snapshot) => this.#snapshots.delete(snapshot),
+    };
   }
 
   /** A group was lost with its keys: any key may be one of them. */

@@ -1,7 +1,7 @@
 import type { BlockDevice } from '../blockdev/index.ts';
 import { fail } from './errors.ts';
 import type { StoreGeometry } from './geometry.ts';
-import { MAX_EPOCH } from './layout.ts';
+import { FEATURE_MOVED, MAX_EPOCH } from './layout.ts';
 import type { StoreRules } from './rules.ts';
 import { encodeSuperblock, eraseStaleCopies, type Superblock, type SuperblockVerdict } from './superblock.ts';
 
@@ -76,6 +76,28 @@ export class SuperblockPair {
       { ...frontier, features: this.#current.features | feature, clean: false },
       this.#current.generation + 1,
     );
+    flush();
+  }
+
+  /** Takes a new epoch, durably, for frames in the region that is not active. @returns it */
+  reserveEpoch(frontier: Frontier, flush: () => void): number {
+    if (this.#isUnflushed) flush();
+    this.#write({ ...frontier, clean: false }, this.#current.generation + 1);
+    flush();
+    return this.#rules.epochs ? this.#current.generation : this.#current.epoch;
+  }
+
+  /**
+   * Makes the log go on in the other region, with a new life, durably. Both copies say so before the first group there:
+   * the one that still names the region left behind would be found if the other were lost.
+   */
+  move(moved: Frontier & Pick<Superblock, 'regionEpoch' | 'lostSequence'>, flush: () => void): void {
+    if (this.#isUnflushed) flush();
+    const activeRegion = this.#current.activeRegion === 0 ? 1 : 0;
+    const features = this.#current.features | FEATURE_MOVED;
+    this.#write({ ...moved, ...this.#life(1), activeRegion, features }, this.#current.generation + 1);
+    flush();
+    this.#write({}, this.#current.generation + 1);
     flush();
   }
 

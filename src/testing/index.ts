@@ -38,12 +38,15 @@ export {
   type BrokenRule,
   bootControl,
   brokenRules,
+  compaction,
   deviceKey,
   keystoredService,
   largeValue,
   longTransaction,
+  quota,
   type RepairCase,
   type RepairScenarioOptions,
+  regionReuse,
   repairCases,
   repairScenario,
   type ServiceBreak,
@@ -57,6 +60,7 @@ export {
   stateFsScenario,
   transaction,
   updatedService,
+  type WorkloadStep,
   workloads,
 } from './scenarios/index.ts';
 export {

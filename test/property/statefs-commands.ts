@@ -66,8 +66,8 @@ function choicesFrom(answers: readonly number[]): Choices {
 /** The property: commands on a store and on a map, cut as `answers` say. */
 export function modelProperty(profile: ProfileName, through: Through, rules: StoreRules, totals: Totals) {
   const answers = fc.array(answer, { minLength: 1, maxLength: 97, size: 'max' });
-  // A store that is soon full, and one that is not.
-  const small = profiles[profile].physicalSectorBytes === 512 ? 96 : 192;
+  // A store that a few large values fill, and one that they do not.
+  const small = profiles[profile].physicalSectorBytes === 512 ? 48 : 96;
   const diskBytes = fc.constantFrom(small * 1024, 1024 * 1024);
   const commands = fc.array(command, { minLength: 1, maxLength: 40, size: 'max' });
   return fc.property(commands, answers, diskBytes, (list, values, bytes) => {

@@ -25,9 +25,10 @@ describe('docs/storage/statefs.md', () => {
       deadlineMs: Number.POSITIVE_INFINITY,
       transactionBytes: 4 * MIB,
       openTransactions: 16,
+      openSnapshots: 4,
     });
     expect(doc).toContain('| transaction | 64 keys; 4 MiB of keys and payloads,');
-    expect(doc).toContain('| open transactions | 16;');
+    expect(doc).toContain('| open transactions, snapshots | 16, 4;');
     expect(doc).toContain(`| payload | 1 MiB; \`budgets.payloadBytes\`, up to ${MAX_PAYLOAD_BYTES / MIB} MiB |`);
     expect(doc).toContain(`| key | ${MAX_KEY_BYTES} bytes of UTF-8;`);
     expect(MAX_SUBJECT_BYTES).toBe(MAX_PURPOSE_BYTES);

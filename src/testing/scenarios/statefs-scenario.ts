@@ -1,5 +1,5 @@
 import type { BlockDevice } from '../../blockdev/index.ts';
-import { equalBytes, VirtualClock } from '../../core/index.ts';
+import { codeOf, equalBytes, VirtualClock } from '../../core/index.ts';
 import { sha256 } from '../../envelope/index.ts';
 import {
   type KeyValueContent,
@@ -9,7 +9,16 @@ import {
   type Run,
   type Scenario,
 } from '../../explore/index.ts';
-import { type CommitMode, format, open, type StateFs, type StoreRules, soundRules } from '../../statefs/index.ts';
+import {
+  type CommitMode,
+  type CompactionMode,
+  format,
+  open,
+  type Quota,
+  type StateFs,
+  type StoreRules,
+  soundRules,
+} from '../../statefs/index.ts';
 
 /** How the store of a scenario is run. */
 export interface StateFsScenarioOptions {
@@ -18,6 +27,18 @@ export interface StateFsScenarioOptions {
   /** A store with a rule taken away, to see the explorer object. Default: the sound one. */
   readonly rules?: StoreRules;
 }
+
+/**
+ * `compact-step` copies a few records, `compact` all that are left, and makes the copy the log. An unsynced put is begun
+ * and never acknowledged. A refused operation is over quota: the store must say so, and nothing of it must show.
+ */
+export type WorkloadStep =
+  | KeyValueOp
+  | 'reopen'
+  | 'compact'
+  | 'compact-step'
+  | { readonly unsynced: KeyValueOp }
+  | { readonly refused: KeyValueOp };
 
 /** What a scenario does to the store; everything else is the same for all of them. */
 export interface StateFsWorkload {
@@ -28,7 +49,12 @@ export interface StateFsWorkload {
   /** Puts and deletes that are done before the recording starts. */
   readonly before?: readonly KeyValueOp[];
   /** The operations of the workload, in order; each is acknowledged before the next. */
-  readonly operations: readonly (KeyValueOp | 'reopen')[];
+  readonly operations: readonly WorkloadStep[];
+  readonly quotas?: readonly Quota[];
+  /** Default auto; `manual`: only at the steps that say so, so that changes go on meanwhile. */
+  readonly compaction?: CompactionMode;
+  /** Every recovery compacts so often, after it has told what it found. Default 0. */
+  readonly compactionsInRecovery?: number;
   /** A rule of the application's own over what is stored; throws where it is broken. */
   readonly rule?: (content: KeyValueContent) => void;
 }
@@ -38,6 +64,8 @@ const PROBE_KEY = '/state/explore/probe';
 /** The same in every run: time is no part of a scenario. */
 const CLOCK = new VirtualClock(1_700_000_000_000);
 const STORE_ID = Uint8Array.from({ length: 16 }, (_, i) => i);
+/** A few records. */
+const STEP_BYTES = 4096;
 /** Above every payload of a scenario. */
 const PAYLOAD_BYTES = 16 * 1024 * 1024;
 
@@ -52,7 +80,14 @@ export function stateFsScenario(
 ): Scenario<KeyValueOp, KeyValueContent> {
   const { commit = 'checksummed', rules = soundRules } = options;
   const openStore = (device: BlockDevice): StateFs =>
-    open(device, { commit, rules, clock: CLOCK, budgets: { payloadBytes: PAYLOAD_BYTES } });
+    open(device, {
+      commit,
+      rules,
+      clock: CLOCK,
+      compaction: workload.compaction ?? 'auto',
+      quotas: workload.quotas ?? [],
+      budgets: { payloadBytes: PAYLOAD_BYTES },
+    });
   const { before = [], rule } = workload;
   const initial = contentAfter(before);
   const oracle = new KeyValueOracle(initial);
@@ -69,7 +104,7 @@ export function stateFsScenario(
       store.close();
     },
     workload: (device, run) => runOperations(openStore, device, workload.operations, run),
-    recover: (device, run) => recover(values, openStore, device, run),
+    recover: (device, run) => recover(values, openStore, device, run, workload.compactionsInRecovery ?? 0),
     invariant: (content, history) => {
       oracle.check(content, history);
       rule?.(content);
@@ -91,10 +126,37 @@ function runOperations(
       store = openStore(device);
       continue;
     }
+    if (op === 'compact' || op === 'compact-step') {
+      if (op === 'compact') store.compact();
+      else store.compactStep(STEP_BYTES);
+      continue;
+    }
+    if ('unsynced' in op) {
+      run.begin(op.unsynced);
+      if (op.unsynced.kind === 'put') store.put(op.unsynced.key, op.unsynced.value);
+      continue;
+    }
+    if ('refused' in op) {
+      runRefused(store, op.refused, run);
+      continue;
+    }
     run.begin(op);
     applyTo(store, op);
     run.acknowledge(op);
   }
+}
+
+function runRefused(store: StateFs, op: KeyValueOp, run: Run<KeyValueOp>): void {
+  run.begin(op);
+  try {
+    applyTo(store, op);
+  } catch (error) {
+    if (codeOf(error) !== 'EDQUOT') throw error;
+    run.fail(op);
+    return;
+  }
+  // It was let through: the scenario's rule says what is wrong with that.
+  run.acknowledge(op);
 }
 
 function recover(
@@ -102,11 +164,13 @@ function recover(
   openStore: (device: BlockDevice) => StateFs,
   device: BlockDevice,
   run: RecoveryRun<KeyValueOp, KeyValueContent>,
+  compactions: number,
 ): KeyValueContent {
   const store = openStore(device);
   const content = contentOf(store, values);
   run.observe(content);
   checkAgrees(openStore(device), content);
+  for (let i = 0; i < compactions; i++) store.compact();
   const probe: KeyValueOp = { kind: 'put', key: PROBE_KEY, value: nextProbe(content.get(PROBE_KEY)) };
   run.begin(probe);
   applyTo(store, probe);
@@ -187,6 +251,8 @@ function digestOf(value: Uint8Array): Uint8Array {
 function partsOf(operations: StateFsWorkload['operations']): KeyValueOp[] {
   return operations.flatMap((op) => {
     if (typeof op === 'string') return [];
+    if ('unsynced' in op) return partsOf([op.unsynced]);
+    if ('refused' in op) return [];
     return op.kind === 'transaction' ? partsOf(op.ops) : [op];
   });
 }

@@ -41,4 +41,28 @@ export const brokenRules: Readonly<Record<string, BrokenRule>> = {
     scenario: 'long-transaction',
     commit: 'checksummed',
   },
+  'move-flush': {
+    what: 'the log moves before what compaction copied is durable',
+    rules: { ...soundRules, barriers: { ...soundRules.barriers, move: false } },
+    scenario: 'compaction',
+    commit: 'checksummed',
+  },
+  tombstone: {
+    what: 'compaction forgets deletions of what it had copied',
+    rules: { ...soundRules, tombstones: false },
+    scenario: 'compaction',
+    commit: 'checksummed',
+  },
+  'region-epoch': {
+    what: 'no epoch tells old frames in a region that is used again',
+    rules: { ...soundRules, epochs: false },
+    scenario: 'region-reuse',
+    commit: 'checksummed',
+  },
+  'quota-recount': {
+    what: 'recovery does not count towards the quotas what it finds',
+    rules: { ...soundRules, recoveredUsage: false },
+    scenario: 'quota',
+    commit: 'checksummed',
+  },
 };

@@ -1,0 +1,113 @@
+// A million overwrites of 16 keys on a partition of 1 MiB: does the store run for years? Prints how much is written for
+// each put, the longest pause, memory, and how long opening takes compared with a store that is young.
+// Usage: node scripts/endurance.mjs [--puts 1000000]
+import { parseArgs } from 'node:util';
+import { MemoryDevice } from '../dist/blockdev/index.js';
+import { format, open } from '../dist/statefs/index.js';
+
+const { values } = parseArgs({ options: { puts: { type: 'string', default: '1000000' } } });
+const puts = Number(values.puts);
+if (!Number.isSafeInteger(puts) || puts < 1000) {
+  console.error(`endurance: --puts: expected a number of at least 1000, got ${values.puts}`);
+  process.exit(2);
+}
+const KEYS = 16;
+const VALUE_BYTES = 64;
+const YOUNG = 1000;
+
+/** A memory device that counts what is written. */
+class CountingDevice extends MemoryDevice {
+  writtenBytes = 0;
+
+  write(sector, source, options) {
+    this.writtenBytes += source.length;
+    super.write(sector, source, options);
+  }
+}
+
+const device = new CountingDevice({ sectorCount: 2048 });
+format(device);
+const store = open(device);
+const value = new Uint8Array(VALUE_BYTES);
+const written = { atStart: device.writtenBytes, most: 0 };
+let longestMs = 0;
+let young = { openMs: 0, reads: 0 };
+let heapAtYoung = 0;
+const startMs = performance.now();
+let toldMs = startMs;
+for (let i = 1; i <= puts; i++) {
+  new DataView(value.buffer).setUint32(0, i, true);
+  const before = device.writtenBytes;
+  const beforeMs = performance.now();
+  store.put(`/state/key/${i % KEYS}`, value);
+  const nowMs = performance.now();
+  longestMs = Math.max(longestMs, nowMs - beforeMs);
+  written.most = Math.max(written.most, device.writtenBytes - before);
+  if (i === YOUNG) {
+    young = reopened();
+    heapAtYoung = heapBytes();
+  }
+  if (nowMs - toldMs > 1000) {
+    toldMs = nowMs;
+    process.stderr.write(`endurance: ${i} of ${puts} puts\n`);
+  }
+}
+store.sync();
+const seconds = (performance.now() - startMs) / 1000;
+const old = reopened();
+const perPut = (device.writtenBytes - written.atStart) / puts;
+const { compactions, freeBytes, regionBytes } = store.stats();
+for (let i = puts - KEYS + 1; i <= puts; i++) {
+  const got = new DataView(store.get(`/state/key/${i % KEYS}`).buffer).getUint32(0, true);
+  if (got !== i) throw new Error(`key ${i % KEYS}: expected value ${i}, got ${got}`);
+}
+const rows = [
+  ['puts', `${puts} of ${VALUE_BYTES} bytes to ${KEYS} keys, in ${seconds.toFixed(1)} s`],
+  ['written', `${perPut.toFixed(0)} bytes a put, of which 1024 are the group of the put itself`],
+  [
+    'write amplification',
+    `${(perPut / 1024).toFixed(2)} over the log alone, ${(perPut / VALUE_BYTES).toFixed(1)} over the payload`,
+  ],
+  ['compactions', `${compactions}; ${freeBytes} of ${regionBytes} bytes are free`],
+  ['longest pause', `${longestMs.toFixed(1)} ms; the most that one put wrote: ${written.most} bytes`],
+  ['heap', `${mib(heapAtYoung)} after ${YOUNG} puts, ${mib(heapBytes())} at the end`],
+  [
+    'open',
+    `${young.openMs.toFixed(2)} ms and ${young.reads} sectors read after ${YOUNG} puts, ${old.openMs.toFixed(2)} ms and ${old.reads} at the end`,
+  ],
+];
+for (const [name, text] of rows) console.log(`${name.padEnd(20)} ${text}`);
+store.close();
+
+/** The best of several, with what was read. */
+function reopened() {
+  let reads = 0;
+  const view = {
+    sectorBytes: device.sectorBytes,
+    physicalSectorBytes: device.physicalSectorBytes,
+    sectorCount: device.sectorCount,
+    readOnly: true,
+    features: device.features,
+    read: (sector, target) => {
+      reads += target.length / device.sectorBytes;
+      device.read(sector, target);
+    },
+  };
+  let openMs = Number.POSITIVE_INFINITY;
+  for (let run = 0; run < 20; run++) {
+    reads = 0;
+    const beforeMs = performance.now();
+    open(view, { readOnly: true });
+    openMs = Math.min(openMs, performance.now() - beforeMs);
+  }
+  return { openMs, reads };
+}
+
+function heapBytes() {
+  globalThis.gc?.();
+  return process.memoryUsage().heapUsed;
+}
+
+function mib(bytes) {
+  return `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
+}
