@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import { profiles } from '../faults/index.ts';
-import { brokenRules, serviceBreaks, services, workloads } from '../testing/index.ts';
+import { brokenRules, repairBreaks, repairs, serviceBreaks, services, workloads } from '../testing/index.ts';
 import type { CommandContext } from './command.ts';
 import { runExplore } from './explore-command.ts';
 import { type ExploreFlags, parseShard } from './explore-flags.ts';
@@ -15,6 +15,8 @@ ${Object.entries(workloads)
 ${Object.entries(services)
   .map(([name, { description }]) => `  ${name.padEnd(14)} ${description}`)
   .join('\n')}
+fsck --repair of a store that the medium has damaged (docs/storage/fsck.md):
+  ${Object.keys(repairs).join(', ')}
 A file exports a scenario as default or as "scenario", or a function that makes one.
 
 Disks (--profile), by what a cut may do to what was not flushed:
@@ -33,6 +35,10 @@ ${Object.entries(brokenRules)
 and of updated and keystored also:
 ${Object.entries(serviceBreaks)
   .map(([name, what]) => `  ${name.padEnd(14)} ${what}`)
+  .join('\n')}
+of the repairs instead:
+${Object.entries(repairBreaks)
+  .map(([name, { what }]) => `  ${name.padEnd(14)} ${what}`)
   .join('\n')}
 
 Exit codes: 0 no violation found, 1 violation, 2 misuse or a scenario that can't be run,

@@ -7,6 +7,10 @@ import type { Scenario } from '../explore/index.ts';
 import type { CommitMode, StoreRules } from '../statefs/index.ts';
 import {
   brokenRules,
+  type RepairCase,
+  repairBreaks,
+  repairScenario,
+  repairs,
   type ServiceBreak,
   serviceBreaks,
   serviceScenario,
@@ -35,9 +39,10 @@ const CAPABILITIES = ['core', 'blockdev', 'envelope', 'faults', 'virtio', 'state
 export async function loadScenario(name: string, settings: ScenarioSettings): Promise<Scenario> {
   if (Object.hasOwn(workloads, name)) return builtIn(name, settings);
   if (Object.hasOwn(services, name)) return builtInService(name, settings);
+  if (Object.hasOwn(repairs, name)) return builtInRepair(name, settings);
   if (SCRIPT.test(name)) return fromFile(name, settings);
   throw misuse(
-    `scenario: expected one of ${[...Object.keys(workloads), ...Object.keys(services)].join(', ')}, or a .ts or .js file, got ${describeValue(name)}`,
+    `scenario: expected one of ${[...Object.keys(workloads), ...Object.keys(services), ...Object.keys(repairs)].join(', ')}, or a .ts or .js file, got ${describeValue(name)}`,
   );
 }
 
@@ -53,12 +58,12 @@ export function tokenPath(name: string): string | undefined {
 
 /** Whether a scenario of that name ships with powercut. */
 export function isShipped(name: string): boolean {
-  return Object.hasOwn(workloads, name) || Object.hasOwn(services, name);
+  return [workloads, services, repairs].some((shipped) => Object.hasOwn(shipped, name));
 }
 
 /** What is taken away by `--break NAME`, in words. */
 export function whatBreaks(name: string): string {
-  return brokenRules[name]?.what ?? serviceBreaks[name as ServiceBreak];
+  return brokenRules[name]?.what ?? repairBreaks[name]?.what ?? serviceBreaks[name as ServiceBreak];
 }
 
 function builtIn(name: string, settings: ScenarioSettings): Scenario {
@@ -79,6 +84,13 @@ function builtInService(name: string, settings: ScenarioSettings): Scenario {
   const wrong = isOfService ? { broken: broken as ServiceBreak } : rulesWithout(broken);
   const workload = services[name] as Parameters<typeof serviceScenario>[0];
   return serviceScenario(workload, { commit: settings.commit, ...wrong }) as Scenario;
+}
+
+function builtInRepair(name: string, { broken, sizeBytes }: ScenarioSettings): Scenario {
+  if (sizeBytes !== undefined) throw hasOwnSize(name);
+  checkBreak(broken, Object.keys(repairBreaks));
+  const repairRules = broken === undefined ? undefined : repairBreaks[broken]?.repairRules;
+  return repairScenario(repairs[name] as RepairCase, repairRules === undefined ? {} : { repairRules }) as Scenario;
 }
 
 function checkBreak(broken: string | undefined, names: readonly string[]): void {

@@ -152,3 +152,18 @@ describe('powercut inspect', () => {
     expect(err).toMatch(/^powercut: .*state\.img: superblock: this is no statefs partition.*\n$/);
   });
 });
+
+describe('powercut explore repair-...', () => {
+  test('explores the repair, and the broken one is caught and replayed', async () => {
+    const sound = await run('explore', 'repair-superblock-newer', '--require-complete');
+    expect(sound.code).toBe(0);
+    const broken = await run('explore', 'repair-superblock-newer', '--break', 'new-life', '--json');
+    expect(broken.code).toBe(1);
+    const [token] = /pc1\.[\w.-]+/.exec(broken.out) ?? [''];
+    expect((await run('replay', token)).code).toBe(1);
+    expect((await run('explore', 'repair-payload', '--break', 'epoch')).err).toMatch(
+      /--break: expected one of new-life,/,
+    );
+    expect((await run('explore', 'repair-payload', '--profile', '4kn')).code).toBe(2);
+  });
+});

@@ -15,7 +15,14 @@ export { deviceKey } from './device-key.ts';
 export { keystoredService } from './keystored.ts';
 export { largeValue } from './large-value.ts';
 export { quota } from './quota.ts';
-export { type RepairCase, type RepairScenarioOptions, repairCases, repairScenario } from './repair.ts';
+export {
+  type RepairCase,
+  type RepairScenarioOptions,
+  repairBreaks,
+  repairCases,
+  repairScenario,
+  repairs,
+} from './repair.ts';
 export {
   type ServiceBreak,
   type ServiceScenarioOptions,

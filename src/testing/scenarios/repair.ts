@@ -30,6 +30,19 @@ export const repairCases: readonly RepairCase[] = [
   'everything',
 ];
 
+/** What each case is, by the name of its scenario. */
+export const repairs: Readonly<Record<string, RepairCase>> = Object.fromEntries(
+  repairCases.map((name) => [`repair-${name}`, name]),
+);
+
+/** Repairs with a rule taken away. */
+export const repairBreaks: Readonly<Record<string, { readonly what: string; readonly repairRules: RepairRules }>> = {
+  'new-life': {
+    what: 'a lost superblock copy is filled in with the predecessor of the other',
+    repairRules: { ...soundRepair, newLife: false },
+  },
+};
+
 export interface RepairScenarioOptions {
   /** A store, or a repair, with a rule taken away, to see the explorer object. */
   readonly rules?: StoreRules;
