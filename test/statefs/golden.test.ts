@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { MemoryDevice } from '../../src/blockdev/index.ts';
 import { VirtualClock } from '../../src/core/index.ts';
 import { format, fsck, inspect, open } from '../../src/statefs/index.ts';
-import { FEATURE_LONG_COMMITS } from '../../src/statefs/layout.ts';
+import { FEATURE_LONG_COMMITS, FEATURE_MOVED } from '../../src/statefs/layout.ts';
 import { encodeSuperblock } from '../../src/statefs/superblock.ts';
 import { bytes, codeThrown, deviceOf, imageOf } from './helpers.ts';
 
@@ -42,8 +42,33 @@ function withTransactions(): { image: Uint8Array; content: Map<string, Uint8Arra
   return { image: imageOf(device), content };
 }
 
+/** Format 1 after compaction: moved records with their own sequence numbers, then groups of a new life behind them. */
+function afterMove(): { image: Uint8Array; content: Map<string, Uint8Array> } {
+  const device = new MemoryDevice({ sectorCount: 512 });
+  format(device, { storeId: Uint8Array.from({ length: 16 }, (_, i) => 0xc0 + i) });
+  const content = new Map<string, Uint8Array>();
+  const store = open(device, { clock: new VirtualClock() });
+  const put = (key: string, size: number): void => {
+    store.putAtomic(key, bytes(size, size), { meta: META });
+    content.set(key, bytes(size, size));
+  };
+  for (let i = 0; i < 5; i++) put(`/state/moved/${i}`, 10 + i);
+  put('/state/moved/2', 50);
+  put('/state/moved/extent', 3000);
+  store.delete('/state/moved/3');
+  content.delete('/state/moved/3');
+  store.compact();
+  put('/state/moved/0', 20);
+  put('/state/new', 2500);
+  store.close();
+  return { image: imageOf(device), content };
+}
+
 /** Each released format, and each feature of it that a reader must know. */
-const images = [{ name: 'v1-transactions', features: FEATURE_LONG_COMMITS, generate: withTransactions }];
+const images = [
+  { name: 'v1-transactions', features: FEATURE_LONG_COMMITS, generate: withTransactions },
+  { name: 'v1-moved', features: FEATURE_MOVED, generate: afterMove },
+];
 
 describe.each(images)('the golden image $name', ({ name, features, generate }) => {
   const place = new URL(`./golden/${name}.img.gz`, import.meta.url);

@@ -4,7 +4,9 @@ import { type ExploreResult, explore, type Scenario } from '../../src/explore/in
 import { fsck } from '../../src/statefs/index.ts';
 import {
   bootControl,
+  compaction,
   deviceKey,
+  regionReuse,
   repairCases,
   repairScenario,
   type StateFsWorkload,
@@ -67,7 +69,7 @@ function behindFsck(
 }
 
 describe('what any power cut leaves behind is residue to fsck, and its repair harmless', () => {
-  test.each([bootControl, deviceKey, transaction])('$name', (workload) => {
+  test.each([bootControl, deviceKey, transaction, compaction, regionReuse])('$name', (workload) => {
     const seen = new Map<string, number>();
     expectClean(explore(behindFsck(workload, (verdict) => verdict === 'clean', seen)));
     expect([...seen.keys()].sort()).toEqual(['nothing', 'residue torn-tail']);
