@@ -4,7 +4,8 @@ import { replay } from '../../src/explore/index.ts';
 import { brokenRules, type FuzzCase, Fuzzer, fuzzCaseOf, fuzzScenario } from '../../src/testing/index.ts';
 import { virtioThrough } from '../../src/virtio/index.ts';
 
-const brokenNames = Object.keys(brokenRules);
+/** Those that a case can reach: it has no quotas, and too few puts for a second region. */
+const brokenNames = ['temp-flush', 'commit-flush', 'checksum', 'epoch', 'whole-transaction'];
 const broken = (name: string) => ({ name, rules: brokenRules[name]!.rules });
 
 describe('the fuzzer', () => {
