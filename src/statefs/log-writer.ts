@@ -66,6 +66,8 @@ export class LogWriter {
   #sequence: number;
   /** The last group that was issued as a whole, and the end of the log behind it. */
   #issuedSequence: number;
+  /** The last group whose caller was told that it is there, durable or not yet. */
+  #acknowledgedSequence: number;
   /** Every group up to this one is durable, and ends below `#durableSector`. */
   #durableSequence: number;
   #durableSector: number;
@@ -95,6 +97,7 @@ export class LogWriter {
     this.#payloadFloor = end.payloadFloor;
     this.#sequence = end.lastSequence;
     this.#issuedSequence = end.lastSequence;
+    this.#acknowledgedSequence = end.lastSequence;
     this.#durableSequence = end.lastSequence;
     this.#durableSector = end.tailSector;
     this.#durableFloor = end.payloadFloor;
@@ -160,6 +163,7 @@ export class LogWriter {
     this.#payloadFloor = plan.payloadFloor;
     this.#issuedSequence = sequence;
     if (options.durable) this.flush('commit');
+    this.#acknowledgedSequence = sequence;
     return placed.operations.map((operation) => entryOf(operation, plan.sector, sequence, stamp.epoch));
   }
 
@@ -174,9 +178,16 @@ export class LogWriter {
     this.#durableFloor = this.#payloadFloor;
   }
 
-  /** Records that the log ends here, if this life wrote anything. */
+  /**
+   * Makes everything durable and records that the log ends here, if this life wrote anything.
+   * @throws StateFsError EIO where that cannot be: the latch may have come with nobody told, from compaction beside a put
+   */
   close(): void {
-    if (!this.#hasLife || this.#inDoubt !== undefined) return;
+    if (!this.#hasLife) return;
+    if (this.#inDoubt !== undefined) {
+      if (this.#acknowledgedSequence <= this.#durableSequence) return;
+      fail('EIO', 'close: puts that no sync covered are in doubt: reopen the store to find out', this.#inDoubt);
+    }
     const flush = (): void => this.flush('close');
     flush();
     this.#guard('closing', true, () => this.#superblocks.close(this.#frontier(), flush));

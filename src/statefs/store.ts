@@ -381,8 +381,8 @@ export class StateFs {
 
   /**
    * Makes everything durable and records that the log ends here, which makes the next open quicker and lets it tell a
-   * damaged last record from a torn one. Closing twice is allowed. Without it nothing acknowledged is lost either.
-   * @throws StateFsError EIO
+   * damaged last record from a torn one. Closing twice is allowed. Without it nothing durable is lost either.
+   * @throws StateFsError EIO, also where the store has latched and a put that no sync covered may be lost; it is closed
    */
   close(): void {
     if (this.#isClosed) return;

@@ -57,6 +57,28 @@ describe('found once:', () => {
       runCommands(setup, commands, new Totals());
     }
   });
+
+  test('a store closes with an error where compaction failed beside a put that was never synced', () => {
+    const put = { kind: 'putAtomic', key: '/state/a', size: 1700, commit: 'ordered' } as const;
+    const commands: Command[] = [
+      put,
+      { ...put, size: 511 },
+      put,
+      { kind: 'put', key: '/state/a', size: 1700 },
+      { kind: 'cutAt', nth: 3, when: 'before', again: 0 },
+      { kind: 'put', key: '/state/a', size: 1985 },
+      { kind: 'reopen' },
+    ];
+    // A cut loses all that it can.
+    const choices = { choose: (options: number) => options - 1 };
+    const totals = new Totals();
+    runCommands(
+      { profile: 'nvme-512', through: 'direct', diskBytes: 48 * 1024, choices, rules: soundRules },
+      commands,
+      totals,
+    );
+    expect(totals.cutsInCommands).toBe(1);
+  });
 });
 
 function without(barrier: Barrier): StoreRules {

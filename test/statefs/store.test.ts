@@ -1,7 +1,14 @@
 import { describe, expect, it, vi } from 'vitest';
 import { MemoryDevice } from '../../src/blockdev/index.ts';
 import { VirtualClock } from '../../src/core/index.ts';
-import { type CommitMode, format, type OpenOptions, open, type StoreEvent } from '../../src/statefs/index.ts';
+import {
+  type CommitMode,
+  format,
+  type OpenOptions,
+  open,
+  type StateFs,
+  type StoreEvent,
+} from '../../src/statefs/index.ts';
 import { bytes, codeThrown, FailingDevice, formatted, ioError, reopen } from './helpers.ts';
 
 const modes: CommitMode[] = ['ordered', 'checksummed'];
@@ -324,6 +331,23 @@ describe('failing devices', () => {
       expect(device.writes).toBe(writes);
       expect([bytes(1), bytes(2)]).toContainEqual(reopen(device).get('/state/a'));
     }
+  });
+
+  it('closes with EIO where the latch may have lost puts that were never synced, and only there', () => {
+    const device = new FailingDevice(formatted());
+    const latched = (unsynced: boolean): StateFs => {
+      device.before = () => {};
+      const store = open(device);
+      store.putAtomic('/state/a', bytes(1));
+      if (unsynced) store.put('/state/b', bytes(2));
+      device.before = (now) => now === 'flush' && ioError();
+      expect(codeThrown(() => store.putAtomic('/state/a', bytes(3)))).toBe('EIO');
+      return store;
+    };
+    latched(false).close();
+    const store = latched(true);
+    expect(() => store.close()).toThrow(/close: .*in doubt.*reopen/);
+    store.close();
   });
 
   it('goes on after a failed write of temp frames: nothing was committed', () => {
