@@ -127,7 +127,7 @@ function parseLine(line: string): unknown {
 function isUnit(value: unknown): value is Unit {
   if (typeof value !== 'object' || value === null) return false;
   const unit = value as Record<keyof Unit, unknown>;
-  const counts = [unit.point, unit.recoveries, unit.rechecks, unit.violating];
+  const counts = [unit.point, unit.fixed, unit.recoveries, unit.rechecks, unit.violating];
   return (
     counts.every((count) => Number.isSafeInteger(count) && (count as number) >= 0) &&
     typeof unit.share === 'number' &&
@@ -148,6 +148,8 @@ function isLevel(value: unknown): boolean {
 }
 
 function isRest(value: unknown): boolean {
-  const rest = value as { start?: unknown; share?: unknown } | null;
-  return isListOf(rest?.start, Number.isSafeInteger) && typeof rest?.share === 'number';
+  const rest = value as { start?: unknown; fixed?: unknown; share?: unknown } | null;
+  return (
+    isListOf(rest?.start, Number.isSafeInteger) && Number.isSafeInteger(rest?.fixed) && typeof rest?.share === 'number'
+  );
 }

@@ -29,7 +29,7 @@ export class Ledger {
   /** @param shard takes every so manieth crash point; all where it is undefined */
   constructor(points: readonly PointSurvey[], shard: Shard | undefined) {
     const mine = points.filter(({ index }) => shard === undefined || index % shard.count === shard.index);
-    this.#open = mine.map(({ index }) => ({ point: index, start: [], share: 1 })).reverse();
+    this.#open = mine.map(({ index }) => ({ point: index, start: [], fixed: 0, share: 1 })).reverse();
   }
 
   /** Units that are done, in order, up to and with the first that ends everything. */
@@ -64,7 +64,7 @@ export class Ledger {
     this.#running.delete(keyOf(unit));
     this.#done.set(keyOf(unit), unit);
     if (ends && (this.#horizon === undefined || compareStarts(unit, this.#horizon) < 0)) this.#horizon = unit;
-    for (const { start, share } of unit.rest) this.#open.push({ point: unit.point, start, share });
+    for (const rest of unit.rest) this.#open.push({ point: unit.point, ...rest });
     this.#open.sort((a, b) => compareStarts(b, a));
   }
 

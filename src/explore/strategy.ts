@@ -1,5 +1,5 @@
 import { assertInteger, describeValue, Sfc32 } from '../core/index.ts';
-import { Bounded, DepthFirst, type Enumeration, RandomChoices } from '../faults/index.ts';
+import { Bounded, DepthFirst, type Enumeration, RandomChoices, type Rest } from '../faults/index.ts';
 import type { Snapshot } from './attempt.ts';
 import type { StrategyName } from './result.ts';
 import type { Linearity } from './token.ts';
@@ -31,14 +31,17 @@ export interface Strategy {
   at(crashPoint: number): PointStrategy;
 }
 
+/** A part of what an enumeration visits. */
+type Part = Pick<Rest, 'start' | 'fixed'>;
+
 /** Which cases a strategy visits from one crash point. */
 export interface PointStrategy {
   /** How many runs there are; undefined: as many as the enumeration has. */
   readonly runs: number | undefined;
   /** The same of a cut in a recovery. */
   readonly runsInRecovery: number | undefined;
-  /** The choices of a state's runs. @param start where to begin: see `Rest` */
-  enumeration(start?: readonly number[]): Enumeration;
+  /** The choices of a state's runs. @param part of them to be visited; by default all are */
+  enumeration(part?: Part): Enumeration;
   /** Which of a recovery's cut points to go on from. */
   follow(snapshots: readonly Snapshot[]): readonly Snapshot[];
 }
@@ -54,18 +57,18 @@ export function strategyOf(options: StrategyOptions, crashPointCount: number): S
   const name = options.strategy ?? 'exhaustive';
   if (name === 'random') return randomStrategy(options.seed ?? 1, options.runs ?? 1000, crashPointCount);
   const bound = options.bound ?? 1;
-  if (name === 'exhaustive') return treeStrategy(name, undefined, (start) => new DepthFirst(undefined, start));
+  if (name === 'exhaustive') return treeStrategy(name, undefined, (part) => new DepthFirst(undefined, part));
   if (name === 'prefix') {
-    return treeStrategy(name, 'prefix: only writes that persist in order', (start) => new DepthFirst(undefined, start));
+    return treeStrategy(name, 'prefix: only writes that persist in order', (part) => new DepthFirst(undefined, part));
   }
   if (name === 'prefix-torn') {
     const shortfall = 'prefix-torn: only writes that persist in order, the last one torn';
-    return treeStrategy(name, shortfall, (start) => new DepthFirst(undefined, start));
+    return treeStrategy(name, shortfall, (part) => new DepthFirst(undefined, part));
   }
   if (name === 'bounded') {
     assertInteger(bound, 'bound');
     const shortfall = `bounded: at most ${bound} deviations after each cut`;
-    return treeStrategy(name, shortfall, (start) => new Bounded(bound, start));
+    return treeStrategy(name, shortfall, (part) => new Bounded(bound, part));
   }
   throw new RangeError(
     `strategy: expected exhaustive, random, bounded, prefix or prefix-torn, got ${describeValue(name satisfies never)}`,
@@ -75,7 +78,7 @@ export function strategyOf(options: StrategyOptions, crashPointCount: number): S
 function treeStrategy(
   name: StrategyName,
   shortfall: string | undefined,
-  enumeration: (start?: readonly number[]) => Enumeration,
+  enumeration: (part?: Part) => Enumeration,
 ): Strategy {
   const everywhere: PointStrategy = {
     runs: undefined,

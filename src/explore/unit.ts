@@ -10,12 +10,9 @@ import type { PointStrategy, Strategy } from './strategy.ts';
 import type { Level } from './token.ts';
 import type { CrashPoint } from './trace.ts';
 
-/** A part of an exploration: the recoveries from one crash point whose choices start at `start` (see `Rest`). */
-export interface UnitStart {
+/** A part of an exploration: the recoveries from one crash point in a part of its enumeration (see `Rest`). */
+export interface UnitStart extends Rest {
   readonly point: number;
-  readonly start: readonly number[];
-  /** How much of its crash point's tree it is. */
-  readonly share: number;
 }
 
 /**
@@ -123,15 +120,16 @@ class UnitRun {
     state.cut();
     const images = new ImageCount();
     images.multiply(state, pending);
-    const enumeration = this.#strategy.enumeration(this.#start.start);
+    const enumeration = this.#strategy.enumeration(this.#start);
     yield* this.#exploreState(this.#point.history.with(CUT), images, enumeration, this.#strategy.runs);
     state.undo(before);
     state.rewind(before);
     const cases = yield* this.#smallCases();
-    const { point, start, share } = this.#start;
+    const { point, start, fixed, share } = this.#start;
     return {
       point,
       start,
+      fixed,
       share,
       recoveries: this.#recoveries,
       rechecks: this.#rechecks,

@@ -27,18 +27,22 @@ export interface Enumeration extends Choices {
 
 /** A part of an enumeration that is still to be visited. */
 export interface Rest {
-  /** The first list of it: its last entry goes up from here, what stands before that is fixed. */
+  /** The first list of it. */
   readonly start: readonly number[];
+  /** How many choices of the start are fixed: those behind them go through all their values from here on. */
+  readonly fixed: number;
   /** How much of the whole tree it is, if all answers to a question weigh the same. */
   readonly share: number;
 }
+
+const WHOLE = { start: [], fixed: 0 } as const;
 
 /**
  * Exhaustive enumeration: repeats the run before up to its last choice that has an alternative left, takes that, and 0
  * from there on. A question with one answer is no choice and is not recorded.
  *
- * With a bound, only lists with at most that many choices other than 0 are visited. With a start, only a part of the
- * tree is: see {@link Rest}.
+ * With a bound, only lists with at most that many choices other than 0 are visited. With a part, only that is: see
+ * {@link Rest}.
  */
 export class DepthFirst implements Enumeration {
   readonly #values: number[];
@@ -53,13 +57,14 @@ export class DepthFirst implements Enumeration {
 
   /**
    * @param bound the most choices other than 0 in a list; none by default
-   * @param start of the part to be visited; by default everything is
+   * @param part to be visited; by default everything is
    */
-  constructor(bound: number = Number.POSITIVE_INFINITY, start: readonly number[] = []) {
+  constructor(bound: number = Number.POSITIVE_INFINITY, part: Pick<Rest, 'start' | 'fixed'> = WHOLE) {
+    const { start, fixed } = part;
     if (bound !== Number.POSITIVE_INFINITY) assertInteger(bound, 'bound');
     this.#bound = bound;
     this.#values = [...start];
-    this.#floor = Math.max(0, start.length - 1);
+    this.#floor = fixed;
     this.#deviations = start.filter((value) => value !== 0).length;
     this.#sharedCount = start.length - 1;
   }
@@ -107,26 +112,32 @@ export class DepthFirst implements Enumeration {
     return false;
   }
 
-  /** What would be visited from here on, in order. To be asked when a run has ended, instead of {@link next}. */
+  /**
+   * What would be visited from here on, in order, in two parts of about as many open choices. To be asked when a run has
+   * ended, instead of {@link next}.
+   */
   rest(): Rest[] {
-    const found: Rest[] = [];
+    // How much of the tree one answer to each choice is.
+    const shares: number[] = [];
+    for (const options of this.#options) shares.push((shares.at(-1) ?? 1) / options);
+    const open: { readonly at: number; readonly share: number }[] = [];
     let deviations = this.#deviations;
     for (let at = this.#values.length - 1; at >= this.#floor; at--) {
       const value = this.#values[at]!;
       const left = this.#options[at]! - 1 - value;
       if (left > 0 && (value === 0 ? deviations + 1 : deviations) <= this.#bound) {
-        found.push({ start: [...this.#values.slice(0, at), value + 1], share: left * this.#shareAt(at) });
+        open.push({ at, share: left * shares[at]! });
       }
       if (value !== 0) deviations--;
     }
-    return found;
-  }
-
-  /** The share of the tree that one answer to choice `at` is. */
-  #shareAt(at: number): number {
-    let share = 1;
-    for (let i = 0; i <= at; i++) share /= this.#options[i]!;
-    return share;
+    const half = Math.ceil(open.length / 2);
+    return [open.slice(0, half), open.slice(half)].flatMap((part, number) => {
+      const [first] = part;
+      if (first === undefined) return [];
+      const start = [...this.#values.slice(0, first.at), this.#values[first.at]! + 1];
+      const fixed = number === 0 && half < open.length ? part.at(-1)!.at : this.#floor;
+      return [{ start, fixed, share: part.reduce((sum, { share }) => sum + share, 0) }];
+    });
   }
 
   #drop(): void {
@@ -138,9 +149,9 @@ export class DepthFirst implements Enumeration {
 
 /** Depth-first over the lists with at most `bound` choices other than 0: few faults at a time, all combinations. */
 export class Bounded extends DepthFirst {
-  constructor(bound: number, start: readonly number[] = []) {
+  constructor(bound: number, part?: Pick<Rest, 'start' | 'fixed'>) {
     assertInteger(bound, 'bound');
-    super(bound, start);
+    super(bound, part);
   }
 }
 

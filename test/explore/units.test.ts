@@ -129,7 +129,7 @@ describe('a unit', () => {
   });
 
   it('of another exploration is not taken for one of this', () => {
-    const foreign = { point: 99, start: [], share: 1 } as unknown as Unit;
+    const foreign = { point: 99, start: [], fixed: 0, share: 1 } as unknown as Unit;
     const result = explore(scenarioOf({ name: 'device-key' }), { depth: 1, done: [foreign] });
     expect(result).toMatchObject({ complete: true, clean: true });
   });
