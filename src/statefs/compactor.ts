@@ -14,9 +14,7 @@ import {
 } from './group.ts';
 import { type IndexEntry, keyBytesOf } from './index-entry.ts';
 import type { KeySpace } from './key-space.ts';
-import { encodeKey } from './keys.ts';
 import {
-  DIGEST_BYTES,
   FLAG_MOVED,
   FRAME_HEADER_BYTES,
   KIND_DELETE,
@@ -26,6 +24,7 @@ import {
   TEMP_BYTES,
 } from './layout.ts';
 import type { LogWriter } from './log-writer.ts';
+import { bareOperation } from './operations.ts';
 import type { Extent, PayloadStore } from './payload.ts';
 import type { RecordReader } from './record-reader.ts';
 import type { StoreRules } from './rules.ts';
@@ -60,7 +59,6 @@ interface ExtentCopy {
 }
 
 const NO_BYTES: Uint8Array = new Uint8Array(0);
-const NO_DIGEST: Uint8Array = new Uint8Array(DIGEST_BYTES);
 const SMALL_WORK = 1;
 const WRONG_DIGEST = 'its payload does not match its SHA-256';
 
@@ -157,7 +155,7 @@ export class Compactor {
       return this.#in.keys.get(next.key) === next ? this.#takeRecord(next) : SMALL_WORK;
     }
     if (this.#in.keys.has(next.key)) return SMALL_WORK;
-    const operation = operationOf(KIND_DELETE, next.key);
+    const operation = bareOperation(KIND_DELETE, next.key);
     return this.#take(operation, next.sequence, undefined);
   }
 
@@ -202,7 +200,7 @@ export class Compactor {
   }
 
   #takeLost(entry: IndexEntry): number {
-    return this.#take(operationOf(KIND_LOST, entry.key), entry.sequence, undefined);
+    return this.#take(bareOperation(KIND_LOST, entry.key), entry.sequence, undefined);
   }
 
   #takeReadable(entry: IndexEntry): number {
@@ -339,17 +337,4 @@ export class Compactor {
     keys.takeOver(this.#target);
     return true;
   }
-}
-
-/** An operation without a value. */
-function operationOf(kind: number, key: string): GroupOperation {
-  return {
-    kind,
-    key,
-    keyBytes: encodeKey(key),
-    envelope: NO_BYTES,
-    payloadBytes: 0,
-    payload: NO_BYTES,
-    digest: NO_DIGEST,
-  };
 }

@@ -38,12 +38,6 @@ export { ROWS as RECOVERY_ROWS, type Row as RecoveryRow } from './recovery-table
 export type { Damage } from './replay.ts';
 export { type Barrier, type StoreRules, soundRules } from './rules.ts';
 export type { Snapshot } from './snapshot.ts';
-export {
-  type DeleteOptions,
-  open,
-  type PutOptions,
-  type RecordInfo,
-  type StateFs,
-  type StoreStats,
-} from './store.ts';
+export { open, type StateFs } from './store.ts';
+export type { DeleteOptions, PutOptions, RecordInfo, StoreStats } from './store-types.ts';
 export type { Transaction, TransactionOptions } from './transaction.ts';

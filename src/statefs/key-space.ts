@@ -99,9 +99,21 @@ export class KeySpace {
   }
 
   /** Keys in the order of their UTF-16 code units. Not to be changed. */
-  sortedKeys(): readonly string[] {
+  #sortedKeys(): readonly string[] {
     this.#sorted ??= [...this.#entries.keys()].sort();
     return this.#sorted;
+  }
+
+  /** Keys that start with `prefix`, at most `limit`, in the order of their UTF-16 code units. */
+  list(prefix: string, limit: number): string[] {
+    const keys = this.#sortedKeys();
+    const found: string[] = [];
+    for (let i = lowerBound(keys, prefix); i < keys.length && found.length < limit; i++) {
+      const key = keys[i] as string;
+      if (!key.startsWith(prefix)) break;
+      found.push(key);
+    }
+    return found;
   }
 
   /** For a variant that forgets what it holds. */
@@ -131,4 +143,16 @@ export class KeySpace {
     this.#quotas.remove(entry);
     return true;
   }
+}
+
+/** Index of the first key that is not less than `prefix`. */
+function lowerBound(keys: readonly string[], prefix: string): number {
+  let low = 0;
+  let high = keys.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((keys[middle] as string) < prefix) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

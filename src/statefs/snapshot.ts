@@ -2,7 +2,7 @@ import { assertInteger } from '../core/index.ts';
 import { fail } from './errors.ts';
 import type { IndexEntry } from './index-entry.ts';
 import { checkKey, checkPrefix } from './keys.ts';
-import type { RecordInfo } from './store.ts';
+import type { RecordInfo } from './store-types.ts';
 
 /** Entries of a key space as they were at one moment. The key space copies them before its next change. */
 export interface SharedEntries {

@@ -1,85 +1,38 @@
 import type { BlockDevice } from '../blockdev/index.ts';
-import { assertBytes, assertInteger, codeOf, describeValue, messageOf } from '../core/index.ts';
-import { type Envelope, type EnvelopeMetadata, encode, wrap } from '../envelope/index.ts';
-import { Compactor, type CompactorInput } from './compactor.ts';
-import { fail, StateFsError, wrapDeviceError } from './errors.ts';
+import { assertInteger, describeValue } from '../core/index.ts';
+import type { EnvelopeMetadata } from '../envelope/index.ts';
+import type { CompactorInput } from './compactor.ts';
+import { fail, wrapDeviceError } from './errors.ts';
 import { FrameCodec } from './frame.ts';
-import { type StoreGeometry, storeGeometry } from './geometry.ts';
-import { GroupCodec, type GroupOperation, type GroupPlan } from './group.ts';
+import type { StoreGeometry } from './geometry.ts';
+import { GroupCodec, type GroupOperation } from './group.ts';
 import type { IndexEntry } from './index-entry.ts';
 import { KeySpace } from './key-space.ts';
-import { checkKey, checkPrefix, encodeKey } from './keys.ts';
-import { DIGEST_BYTES, KIND_DELETE, KIND_LOST, KIND_PUT } from './layout.ts';
-import { LiveSpace, reservedSectors } from './live-space.ts';
+import { checkKey, checkPrefix } from './keys.ts';
+import { Latch } from './latch.ts';
+import { Latency } from './latency.ts';
+import { KIND_DELETE } from './layout.ts';
+import { LiveSpace } from './live-space.ts';
 import { LogReader } from './log-reader.ts';
 import { type CommitMode, LogWriter } from './log-writer.ts';
+import { bareOperation, putOperation } from './operations.ts';
 import { assertCommit, assertMs, type OpenOptions, type ResolvedOptions, resolveOptions } from './options.ts';
 import { PayloadStore } from './payload.ts';
-import { QuotaCounter, type QuotaUsage } from './quota.ts';
+import { QuotaCounter } from './quota.ts';
 import { RecordReader } from './record-reader.ts';
-import type { Row } from './recovery-table.ts';
 import { type Damage, type Recovered, replay } from './replay.ts';
 import { Snapshot, type SnapshotHost } from './snapshot.ts';
-import { judgeSuperblocks, readSuperblocks, type SuperblockVerdict } from './superblock.ts';
+import { SpaceKeeper } from './space-keeper.ts';
+import type { DeleteOptions, PutOptions, RecordInfo, StoreStats } from './store-types.ts';
+import { geometryOf, judgeSuperblocks, readSuperblocks, type SuperblockVerdict } from './superblock.ts';
 import { SuperblockPair } from './superblock-pair.ts';
 import { Transaction, type TransactionHost, type TransactionOptions } from './transaction.ts';
-
-/** What a put may say beside key and payload. */
-export interface PutOptions {
-  /** Who put it, what for, and when; goes into the envelope. Default: '', '', and the clock's wall time. */
-  readonly meta?: Partial<EnvelopeMetadata>;
-  /** Default: the store's. */
-  readonly commit?: CommitMode;
-  /** Milliseconds for this operation; default: the budget's. */
-  readonly deadlineMs?: number;
-}
-
-/** What a deletion may say beside the key. */
-export interface DeleteOptions extends Omit<PutOptions, 'meta'> {
-  /** False: durable only with the next sync or durable operation, like a `put`. Default true. */
-  readonly durable?: boolean;
-}
-
-/** What a record says of itself, without its payload. */
-export interface RecordInfo {
-  readonly key: string;
-  readonly payloadBytes: number;
-  readonly digest: Uint8Array;
-  readonly meta: EnvelopeMetadata;
-  /** Number of the group that wrote it: higher is later. */
-  readonly sequence: number;
-}
-
-export interface StoreStats {
-  readonly keys: number;
-  /** Bytes that neither log nor payloads take up. */
-  readonly freeBytes: number;
-  /** Bytes of the active region. */
-  readonly regionBytes: number;
-  /** Bytes that the live records take at most once they are moved; all else that is not free is dead. */
-  readonly liveBytes: number;
-  /** Whether compaction goes on, and how often it was finished since the store was opened. */
-  readonly compacting: boolean;
-  readonly compactions: number;
-  /** What the keys of each quota take up, in the order of the options. */
-  readonly quotas: readonly QuotaUsage[];
-  readonly lastSequence: number;
-  readonly epoch: number;
-  readonly damage: readonly Damage[];
-  /** How often each row of the recovery table applied when the store was opened. */
-  readonly recoveryRows: ReadonlyMap<Row, number>;
-}
+import { Visibility } from './visibility.ts';
 
 /** What a step of compaction writes, unless told otherwise. */
 const DEFAULT_STEP_BYTES = 65_536;
-/** What a step beside a change writes at least. */
-const MIN_STEP_BYTES = 8192;
-/** Compaction begins by itself once it would gain this share of a region. */
-const MIN_GAIN_SHARE = 1 / 32;
 /** Most keys that one `list` returns unless told otherwise. */
 const DEFAULT_LIST_LIMIT = 10_000;
-const NO_BYTES: Uint8Array = new Uint8Array(0);
-const NO_DIGEST: Uint8Array = new Uint8Array(DIGEST_BYTES);
 
 /** How changes are to be committed, all checked. */
 interface CommitSettings {
@@ -116,14 +69,11 @@ export class StateFs {
   readonly #host: TransactionHost;
   readonly #snapshots = new Set<Snapshot>();
   readonly #snapshotHost: SnapshotHost;
-  readonly #compactorInput: CompactorInput;
-  /** While compaction goes on. */
-  #compactor: Compactor | undefined;
-  /** After compaction failed: it is not tried again by itself before the free space has fallen below this. */
-  #retryBelowSectors = Number.POSITIVE_INFINITY;
-  #compactionCount = 0;
+  readonly #latch: Latch;
+  readonly #latency: Latency;
+  readonly #visibility: Visibility;
+  readonly #keeper: SpaceKeeper;
   #isClosed = false;
-  #hasToldLatch = false;
 
   /** Use {@link open}. */
   constructor(device: BlockDevice, options: ResolvedOptions) {
@@ -158,17 +108,11 @@ export class StateFs {
       this.#reader = new RecordReader(device, this.#codec, this.#geometry, this.#payloads, rules, onDamage);
       this.#host = this.#transactionHost();
       this.#snapshotHost = this.#hostSnapshots();
-      this.#compactorInput = {
-        device,
-        groups,
-        geometry: this.#geometry,
-        payloads: this.#payloads,
-        reader: this.#reader,
-        writer: this.#writer,
-        keys: this.#keys,
-        rules,
-        lostSequence: this.#recovered.lostSequence,
-      };
+      const { onEvent, acceptStale } = this.#options;
+      this.#latch = new Latch(this.#writer, onEvent);
+      this.#latency = new Latency(this.#options.clock, this.#options.budgets, onEvent);
+      this.#visibility = new Visibility(this.#recovered.lostSequence, acceptStale);
+      this.#keeper = this.#spaceKeeper(groups);
       this.#tellRecovery(verdict);
     } catch (error) {
       throw wrapDeviceError(error, 'open');
@@ -181,7 +125,7 @@ export class StateFs {
 
   /** Whether a commit or flush failed, so that what the disk holds is in doubt and changes are refused until reopened. */
   get isLatched(): boolean {
-    return this.#writer.inDoubt !== undefined;
+    return this.#latch.isSet;
   }
 
   /**
@@ -210,7 +154,7 @@ export class StateFs {
   get(key: string): Uint8Array {
     const startMs = this.#begin();
     const payload = this.#reader.read(this.#find(key));
-    this.#end('get', key, startMs);
+    this.#latency.end('get', key, startMs);
     return payload;
   }
 
@@ -221,7 +165,7 @@ export class StateFs {
   stat(key: string): RecordInfo {
     const startMs = this.#begin();
     const info = this.#infoOf(this.#find(key));
-    this.#end('stat', key, startMs);
+    this.#latency.end('stat', key, startMs);
     return info;
   }
 
@@ -233,8 +177,7 @@ export class StateFs {
     this.#checkOpen();
     checkKey(key);
     const entry = this.#keys.get(key);
-    if (entry?.kind === KIND_LOST) return true;
-    this.#checkStale(key, entry?.sequence ?? 0);
+    this.#visibility.checkPresence(key, entry);
     return entry !== undefined;
   }
 
@@ -245,12 +188,12 @@ export class StateFs {
   delete(key: string, options: DeleteOptions = {}): boolean {
     const startMs = this.#begin();
     this.#checkChangeable();
-    const operation = this.#prepareDelete(key);
+    const operation = bareOperation(KIND_DELETE, key);
     const settings = this.#settings('delete', startMs, options, options.durable ?? true);
     const existed = this.#keys.has(key);
-    if (!existed && !this.#mayBeHidden()) return false;
+    if (!existed && !this.#visibility.mayBeHidden) return false;
     this.#write([operation], settings);
-    this.#end('delete', key, startMs);
+    this.#latency.end('delete', key, startMs);
     return existed;
   }
 
@@ -333,14 +276,7 @@ export class StateFs {
     checkPrefix(prefix);
     assertInteger(limit, 'limit', 0);
     this.#checkList();
-    const keys = this.#keys.sortedKeys();
-    const found: string[] = [];
-    for (let i = lowerBound(keys, prefix); i < keys.length && found.length < limit; i++) {
-      const key = keys[i] as string;
-      if (!key.startsWith(prefix)) break;
-      found.push(key);
-    }
-    return found;
+    return this.#keys.list(prefix, limit);
   }
 
   /**
@@ -351,8 +287,8 @@ export class StateFs {
   compact(): void {
     const startMs = this.#begin();
     this.#checkChangeable();
-    this.#compactFully();
-    this.#end('compact', undefined, startMs);
+    this.#keeper.compact();
+    this.#latency.end('compact', undefined, startMs);
   }
 
   /**
@@ -365,9 +301,8 @@ export class StateFs {
     const startMs = this.#begin();
     this.#checkChangeable();
     assertInteger(maxBytes, 'maxBytes', 1);
-    this.#compactor ??= this.#startCompaction();
-    const isDone = this.#stepCompaction(Math.ceil(maxBytes / this.#geometry.sectorBytes));
-    this.#end('compactStep', undefined, startMs);
+    const isDone = this.#keeper.compactStep(Math.ceil(maxBytes / this.#geometry.sectorBytes));
+    this.#latency.end('compactStep', undefined, startMs);
     return isDone;
   }
 
@@ -375,8 +310,8 @@ export class StateFs {
   sync(): void {
     const startMs = this.#begin();
     this.#checkChangeable();
-    if (this.#writer.hasUnflushed) this.#latching(() => this.#writer.flush('commit'));
-    this.#end('sync', undefined, startMs);
+    if (this.#writer.hasUnflushed) this.#latch.run(() => this.#writer.flush('commit'));
+    this.#latency.end('sync', undefined, startMs);
   }
 
   /**
@@ -387,7 +322,7 @@ export class StateFs {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    if (!this.#options.readOnly) this.#latching(() => this.#writer.close());
+    if (!this.#options.readOnly) this.#latch.run(() => this.#writer.close());
   }
 
   stats(): StoreStats {
@@ -397,8 +332,8 @@ export class StateFs {
       freeBytes: this.#writer.freeSectors * sectorBytes,
       regionBytes: regionSectorCount * sectorBytes,
       liveBytes: this.#keys.space.boundSectors * sectorBytes,
-      compacting: this.#compactor !== undefined,
-      compactions: this.#compactionCount,
+      compacting: this.#keeper.isCompacting,
+      compactions: this.#keeper.compactionCount,
       quotas: this.#keys.quotas.usage(),
       lastSequence: this.#writer.lastSequence,
       epoch: this.#writer.epoch,
@@ -436,106 +371,46 @@ export class StateFs {
     this.#checkChangeable();
     const put = this.#preparePut(key, payload, options.meta ?? {});
     this.#write([put], this.#settings(operation, startMs, options, durable));
-    this.#end(operation, key, startMs);
+    this.#latency.end(operation, key, startMs);
   }
 
-  #preparePut(key: string, given: Uint8Array, meta: Partial<EnvelopeMetadata>): GroupOperation {
-    const keyBytes = encodeKey(key);
-    assertBytes(given, 'payload');
+  #preparePut(key: string, payload: Uint8Array, meta: Partial<EnvelopeMetadata>): GroupOperation {
     const { budgets, clock } = this.#options;
-    if (given.length > budgets.payloadBytes) {
-      fail(
-        'E2BIG',
-        `payload: expected at most ${budgets.payloadBytes} bytes, got ${given.length}: raise the budget or split it`,
-      );
-    }
-    // Another thread may write to shared memory between the digest and the disk: the value would not verify any more.
-    const payload = given.buffer instanceof SharedArrayBuffer ? new Uint8Array(given) : given;
     const { subject = '', purpose = '', ts = clock.wallMs() } = meta;
-    const envelope = wrapPayload(payload, { subject, purpose, ts });
-    return {
-      kind: KIND_PUT,
-      key,
-      keyBytes,
-      envelope: encode(envelope),
-      payloadBytes: payload.length,
-      payload,
-      digest: envelope.digest,
-    };
-  }
-
-  #prepareDelete(key: string): GroupOperation {
-    const keyBytes = encodeKey(key);
-    return {
-      kind: KIND_DELETE,
-      key,
-      keyBytes,
-      envelope: NO_BYTES,
-      payloadBytes: 0,
-      payload: NO_BYTES,
-      digest: NO_DIGEST,
-    };
+    return putOperation(key, payload, { subject, purpose, ts }, budgets.payloadBytes);
   }
 
   /** @param startMs when the operation began, for its deadline */
   #settings(operation: string, startMs: number, options: DeleteOptions, durable: boolean): CommitSettings {
     const mode = options.commit ?? this.#options.commit;
     assertCommit(mode);
-    return { mode, durable, beforeCommit: this.#deadline(operation, startMs, options.deadlineMs) };
+    return { mode, durable, beforeCommit: this.#latency.deadline(operation, startMs, options.deadlineMs) };
   }
 
   /** Writes a group, and takes it into the index. */
   #write(operations: readonly GroupOperation[], settings: CommitSettings): void {
     const crossings = this.#keys.quotas.check(operations, (key) => this.#keys.get(key));
-    const plan = this.#place(operations);
+    const plan = this.#keeper.place(operations);
     const freeBefore = this.#writer.freeSectors;
-    const entries = this.#latching(() => this.#writer.append(plan, settings));
+    const entries = this.#latch.run(() => this.#writer.append(plan, settings));
     for (let i = 0; i < operations.length; i++) {
       const entry = entries[i];
       if (entry === undefined) {
         this.#delete((operations[i] as GroupOperation).key);
       } else {
         this.#keys.set(entry);
-        this.#compactor?.noteSet(entry);
+        this.#keeper.noteSet(entry);
       }
     }
     for (const crossing of crossings) this.#options.onEvent({ type: 'quota', ...crossing });
-    if (this.#options.compaction === 'auto') this.#compactBeside(freeBefore - this.#writer.freeSectors);
+    this.#keeper.compactBeside(freeBefore - this.#writer.freeSectors);
   }
 
   #delete(key: string): void {
     const was = this.#keys.get(key);
     if (was === undefined) return;
     this.#keys.delete(key);
-    this.#compactor?.noteDelete(was, this.#writer.lastSequence);
-  }
-
-  /**
-   * Does as much of compaction as a change of `sectors` has to pay for: so much that it is done before half of the space
-   * that is left is used up. What fails here fails no change: the change has happened.
-   */
-  #compactBeside(sectors: number): void {
-    if (this.#compactor === undefined && !this.#shouldCompact()) return;
-    try {
-      this.#compactor ??= this.#startCompaction();
-      const share = (2 * sectors * this.#compactor.remainingSectors) / Math.max(1, this.#writer.freeSectors);
-      this.#stepCompaction(Math.ceil(share + MIN_STEP_BYTES / this.#geometry.sectorBytes));
-    } catch (error) {
-      if (!(error instanceof StateFsError)) throw error;
-    }
-  }
-
-  /** Once half of the space that compaction would leave is used up by what it would take away. */
-  #shouldCompact(): boolean {
-    if (this.#isPinned()) return false;
-    const { freeSectors } = this.#writer;
-    const { regionSectorCount } = this.#geometry;
-    const freeAfter = regionSectorCount - this.#keys.space.boundSectors;
-    return (
-      freeSectors < freeAfter / 2 &&
-      freeAfter - freeSectors >= regionSectorCount * MIN_GAIN_SHARE &&
-      freeSectors < this.#retryBelowSectors
-    );
+    this.#keeper.noteDelete(was);
   }
 
   /** A snapshot shows records in the region that compaction would write to. */
@@ -544,87 +419,26 @@ export class StateFs {
     return false;
   }
 
-  #startCompaction(): Compactor {
-    if (this.#isPinned()) {
-      fail('EBUSY', 'compaction: an open snapshot shows records in the region that it needs: close the snapshot');
-    }
-    const compactor = this.#latching(() => new Compactor(this.#compactorInput));
-    this.#tellCompaction('started');
-    return compactor;
-  }
-
-  /** @returns whether it is done */
-  #stepCompaction(sectors: number): boolean {
-    const compactor = this.#compactor as Compactor;
-    try {
-      if (!this.#latching(() => compactor.step(sectors))) return false;
-    } catch (error) {
-      this.#compactor = undefined;
-      this.#retryBelowSectors = this.#writer.freeSectors / 2;
-      this.#tellCompaction('abandoned', error);
-      throw error;
-    }
-    this.#compactor = undefined;
-    this.#retryBelowSectors = Number.POSITIVE_INFINITY;
-    this.#compactionCount++;
-    this.#tellCompaction('finished');
-    return true;
-  }
-
-  #compactFully(): void {
-    this.#compactor ??= this.#startCompaction();
-    while (!this.#stepCompaction(Number.POSITIVE_INFINITY));
-  }
-
-  #tellCompaction(phase: 'started' | 'finished' | 'abandoned', error?: unknown): void {
-    const freeBytes = this.#writer.freeSectors * this.#geometry.sectorBytes;
-    this.#options.onEvent({ type: 'compaction', phase, freeBytes, ...(error === undefined ? {} : { error }) });
-  }
-
-  /** @throws StateFsError ENOSPC, before anything is written */
-  #place(operations: readonly GroupOperation[]): GroupPlan {
-    let plan = this.#writer.plan(operations);
-    let missing = this.#missingSectors(plan);
-    let cause: unknown;
-    // A copy that was going on may hold what has died since; a second one does not.
-    for (let attempt = 0; missing > 0 && attempt < 2 && this.#wouldFit(plan); attempt++) {
-      try {
-        this.#compactFully();
-      } catch (error) {
-        this.#checkChangeable();
-        cause = error;
-      }
-      plan = this.#writer.plan(operations);
-      missing = this.#missingSectors(plan);
-    }
-    if (missing <= 0) return plan;
-    const { sectorBytes } = this.#geometry;
-    return fail(
-      'ENOSPC',
-      `the store is full: ${missing * sectorBytes} bytes are missing, with the reserve for deletes: ` +
-        (cause === undefined ? 'delete something, or use a larger partition' : messageOf(cause)),
-      cause,
-    );
-  }
-
-  /** Whether a group would fit in a region that holds nothing but live records. */
-  #wouldFit(plan: GroupPlan): boolean {
-    if (this.#options.compaction !== 'auto') return false;
-    if (plan.operations.every(({ operation }) => operation.kind === KIND_DELETE)) return true;
-    const { keys, sectors } = this.#keys.space.boundAfter(plan.operations, (key) => this.#keys.get(key));
-    const reserve = reservedSectors(this.#geometry, keys);
-    const own = plan.endSector - plan.sector + this.#writer.freeSectors - (plan.payloadFloor - plan.endSector);
-    const used = Math.max(sectors, this.#keys.space.boundSectors + own);
-    return used + reserve <= this.#geometry.regionSectorCount;
-  }
-
-  /** Sectors that a group lacks, in its region or in the other one once it is moved there. */
-  #missingSectors(plan: GroupPlan): number {
-    const freeAfter = plan.payloadFloor - plan.endSector;
-    if (plan.operations.every(({ operation }) => operation.kind === KIND_DELETE)) return -freeAfter;
-    const after = this.#keys.space.boundAfter(plan.operations, (key) => this.#keys.get(key));
-    const reserve = reservedSectors(this.#geometry, after.keys);
-    return reserve + Math.max(-freeAfter, after.sectors - this.#geometry.regionSectorCount);
+  #spaceKeeper(groups: GroupCodec): SpaceKeeper {
+    const compactorInput: CompactorInput = {
+      device: this.#device,
+      groups,
+      geometry: this.#geometry,
+      payloads: this.#payloads,
+      reader: this.#reader,
+      writer: this.#writer,
+      keys: this.#keys,
+      rules: this.#options.rules,
+      lostSequence: this.#recovered.lostSequence,
+    };
+    const { compaction: mode, onEvent } = this.#options;
+    return new SpaceKeeper({
+      ...compactorInput,
+      mode,
+      latch: this.#latch,
+      onEvent,
+      isPinned: () => this.#isPinned(),
+    });
   }
 
   #transactionHost(): TransactionHost {
@@ -634,7 +448,7 @@ export class StateFs {
       has: (key) => this.has(key),
       get: (key) => this.get(key),
       preparePut: (key, payload, meta) => this.#preparePut(key, payload, meta),
-      prepareDelete: (key) => this.#prepareDelete(key),
+      prepareDelete: (key) => bareOperation(KIND_DELETE, key),
       commit: (operations, options) => this.#commit(operations, options),
       ended: (transaction) => this.#transactions.delete(transaction),
     };
@@ -645,35 +459,10 @@ export class StateFs {
     this.#checkChangeable();
     const settings = this.#settings('transaction', startMs, options, options.durable ?? true);
     const changing = operations.filter(
-      ({ kind, key }) => kind !== KIND_DELETE || this.#keys.has(key) || this.#mayBeHidden(),
+      ({ kind, key }) => kind !== KIND_DELETE || this.#keys.has(key) || this.#visibility.mayBeHidden,
     );
     if (changing.length > 0) this.#write(changing, settings);
-    this.#end('transaction', undefined, startMs);
-  }
-
-  #latching<T>(run: () => T): T {
-    try {
-      return run();
-    } catch (error) {
-      if (this.#writer.inDoubt !== undefined && !this.#hasToldLatch) {
-        this.#hasToldLatch = true;
-        this.#options.onEvent({ type: 'latched', error: this.#writer.inDoubt });
-      }
-      throw error;
-    }
-  }
-
-  #deadline(operation: string, startMs: number, own: number | undefined): () => void {
-    const deadlineMs = own ?? this.#options.budgets.deadlineMs;
-    assertMs(deadlineMs, 'deadlineMs');
-    return () => {
-      const elapsedMs = this.#options.clock.monotonicMs() - startMs;
-      if (elapsedMs <= deadlineMs) return;
-      fail(
-        'EDEADLINE',
-        `${operation}: expected to commit within ${deadlineMs} ms, but ${elapsedMs} had passed: the old value stays`,
-      );
-    };
+    this.#latency.end('transaction', undefined, startMs);
   }
 
   #infoOf(entry: IndexEntry): RecordInfo {
@@ -684,29 +473,21 @@ export class StateFs {
   #find(key: string): IndexEntry {
     checkKey(key);
     const entry = this.#keys.get(key);
-    this.#checkReadable(key, entry);
+    this.#visibility.check(key, entry);
     if (entry === undefined) fail('ENOENT', `${key}: there is no such key`);
     return entry;
   }
 
   #checkList(): void {
     this.#checkOpen();
-    if (this.#mayBeHidden() && !this.#options.acceptStale) {
-      fail('EINTEGRITY', 'list: a committed group was lost with its keys: open with acceptStale to list what is left');
-    }
-  }
-
-  #checkReadable(key: string, entry: IndexEntry | undefined): void {
-    if (entry?.kind === KIND_LOST)
-      fail('EINTEGRITY', `${key}: its newest value is unreadable: put it again, or restore it`);
-    this.#checkStale(key, entry?.sequence ?? 0);
+    this.#visibility.checkList();
   }
 
   #hostSnapshots(): SnapshotHost {
     return {
       check: (key, entry) => {
         this.#checkOpen();
-        this.#checkReadable(key, entry);
+        this.#visibility.check(key, entry);
       },
       checkList: () => this.#checkList(),
       read: (entry) => this.#reader.read(entry),
@@ -715,29 +496,9 @@ export class StateFs {
     };
   }
 
-  /** A group was lost with its keys: any key may be one of them. */
-  #mayBeHidden(): boolean {
-    return this.#recovered.lostSequence > 0;
-  }
-
-  #checkStale(key: string, sequence: number): void {
-    if (sequence >= this.#recovered.lostSequence || this.#options.acceptStale) return;
-    fail(
-      'EINTEGRITY',
-      `${key}: group ${this.#recovered.lostSequence} was committed later and lost with its keys, so this value may be ` +
-        'stale: put it again, or open with acceptStale to read it',
-    );
-  }
-
   #begin(): number {
     this.#checkOpen();
-    return this.#options.clock.monotonicMs();
-  }
-
-  #end(operation: string, key: string | undefined, startMs: number): void {
-    const elapsedMs = this.#options.clock.monotonicMs() - startMs;
-    const budgetMs = this.#options.budgets.softLatencyMs;
-    if (elapsedMs > budgetMs) this.#options.onEvent({ type: 'slow', operation, key, elapsedMs, budgetMs });
+    return this.#latency.begin();
   }
 
   #checkOpen(): void {
@@ -746,55 +507,6 @@ export class StateFs {
 
   #checkChangeable(): void {
     if (this.#options.readOnly) fail('EROFS', 'the store is open read-only: open it for writing to change it');
-    if (this.#writer.inDoubt !== undefined) {
-      fail(
-        'EIO',
-        'a commit or flush failed and its outcome is in doubt: reopen the store to find out',
-        this.#writer.inDoubt,
-      );
-    }
+    this.#latch.check();
   }
-}
-
-/**
- * The geometry of the store on `device`.
- * @throws StateFsError EINVAL for a device with other sectors, EINTEGRITY where it is shorter than the store
- */
-export function geometryOf(device: BlockDevice, { current }: SuperblockVerdict): StoreGeometry {
-  if (current.sectorBytes !== device.sectorBytes) {
-    fail(
-      'EINVAL',
-      `open: the store has sectors of ${current.sectorBytes} bytes, the device of ${device.sectorBytes}: attach it as it was`,
-    );
-  }
-  if (current.sectorCount > device.sectorCount) {
-    fail(
-      'EINTEGRITY',
-      `open: the store has ${current.sectorCount} sectors, the device ${device.sectorCount}: the image was cut short`,
-    );
-  }
-  return storeGeometry(current.sectorBytes, current.sectorCount, current.unitBytes);
-}
-
-/** {@link wrap}, with its errors under the store's class. */
-function wrapPayload(payload: Uint8Array, meta: EnvelopeMetadata): Envelope {
-  try {
-    return wrap(payload, meta);
-  } catch (error) {
-    const code = codeOf(error);
-    if (code === 'E2BIG' || code === 'EINVAL') throw new StateFsError(code, (error as Error).message, { cause: error });
-    throw error;
-  }
-}
-
-/** Index of the first key that is not less than `prefix`. */
-function lowerBound(keys: readonly string[], prefix: string): number {
-  let low = 0;
-  let high = keys.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((keys[middle] as string) < prefix) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

@@ -199,6 +199,26 @@ function lost(current: Superblock, currentCopy: 0 | 1, other: SuperblockCopy): S
   return { current, currentCopy, otherLost: true, otherWhy: other.state === 'valid' ? undefined : other.why };
 }
 
+/**
+ * The geometry of the store on `device`.
+ * @throws StateFsError EINVAL for a device with other sectors, EINTEGRITY where it is shorter than the store
+ */
+export function geometryOf(device: BlockDevice, { current }: SuperblockVerdict): StoreGeometry {
+  if (current.sectorBytes !== device.sectorBytes) {
+    fail(
+      'EINVAL',
+      `open: the store has sectors of ${current.sectorBytes} bytes, the device of ${device.sectorBytes}: attach it as it was`,
+    );
+  }
+  if (current.sectorCount > device.sectorCount) {
+    fail(
+      'EINTEGRITY',
+      `open: the store has ${current.sectorCount} sectors, the device ${device.sectorCount}: the image was cut short`,
+    );
+  }
+  return storeGeometry(current.sectorBytes, current.sectorCount, current.unitBytes);
+}
+
 /** The units that put copy 1 at places of their own. */
 const SPACING_UNITS: readonly number[] = [4096, 8192, 16_384, 32_768, 65_536];
 

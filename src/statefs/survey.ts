@@ -9,8 +9,8 @@ import { PayloadStore } from './payload.ts';
 import type { Row } from './recovery-table.ts';
 import { type Recovered, replay } from './replay.ts';
 import type { StoreRules } from './rules.ts';
-import { geometryOf } from './store.ts';
 import {
+  geometryOf,
   judgeSuperblocks,
   readSuperblocks,
   type Superblock,
