@@ -13,6 +13,7 @@ export type {
   SpaceAccount,
   Verdict,
 } from './fsck-report.ts';
+export { GroupCommit, type GroupCommitOptions } from './group-commit.ts';
 export {
   type FrameInfo,
   type GroupInfo,
