@@ -6,7 +6,7 @@ import { measureYardstick, renderYardstick } from './yardstick.mjs';
 
 const USAGE = `Side-by-side benchmarks of powercut and its peers. Build first: npm run build.
 
-  node bench/main.mjs [--quick] [--json] [--only recoveries|ring|nbd|puts|service] [--dir FOLDER]
+  node bench/main.mjs [--quick] [--json] [--only recoveries|ring|nbd|puts|groups|opening|service] [--dir FOLDER]
 
   --quick       fewer rounds: a look, not a measurement
   --json        one JSON object on standard output instead of tables
@@ -32,6 +32,14 @@ const PARTS = {
   puts: async (settings) => {
     const { measurePuts, renderPuts } = await import('./puts.mjs');
     return { measure: () => measurePuts(settings), render: renderPuts };
+  },
+  groups: async (settings) => {
+    const { measureGroups, renderGroups } = await import('./groups.mjs');
+    return { measure: () => measureGroups(settings), render: renderGroups };
+  },
+  opening: async (settings) => {
+    const { measureOpening, renderOpening } = await import('./opening.mjs');
+    return { measure: () => measureOpening(settings), render: renderOpening };
   },
   service: async (settings) => {
     const { measureService, renderService } = await import('./service.mjs');

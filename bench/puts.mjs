@@ -50,14 +50,12 @@ class Lane {
   async open(folder, { payloadBytes, warmUp, turn }) {
     this.#store = await openIn(this.contestant, folder, { keys: KEYS, payloadBytes });
     for (let done = 0; done < warmUp; done += turn) {
-      this.#store.prepare?.(turn, payloadBytes);
       for (let i = 0; i < turn; i++) await this.#put();
     }
   }
 
   /** Some puts unmeasured, then `turn` measured ones; then the last value is read back and compared. */
-  async takeTurn({ turn, payloadBytes }, countFlushes) {
-    this.#store.prepare?.(turn + SETTLING_PUTS, payloadBytes);
+  async takeTurn({ turn }, countFlushes) {
     for (let i = 0; i < SETTLING_PUTS; i++) await this.#put();
     const flushesBefore = countFlushes?.();
     for (let i = 0; i < turn; i++) this.samplesUs.push(await this.#put());

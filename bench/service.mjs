@@ -1,9 +1,8 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { performance } from 'node:perf_hooks';
 import { Payloads } from './payloads.mjs';
+import { measureRounds } from './rounds.mjs';
 import { openLanes } from './service-lanes.mjs';
-import { rotated, summarize } from './stats.mjs';
 import { fixed, formatTable, times } from './table.mjs';
 
 const PAYLOAD_BYTES = 256;
@@ -13,71 +12,39 @@ const TURN = 96;
 const WARM_UP_TURNS = 3;
 const KEYS = 16;
 
-/** One lane's figures, a value a turn. */
-class Measured {
-  putsPerSecond = [];
-  flushesPerPut = [];
-  #lane;
-  #payloads = new Payloads(PAYLOAD_BYTES);
-
-  constructor(lane) {
-    this.#lane = lane;
-  }
-
-  get lane() {
-    return this.#lane;
-  }
-
-  async takeTurn(isMeasured) {
-    const { writers, flushCount } = this.#lane;
-    const flushesBefore = await flushCount();
-    const startMs = performance.now();
-    await Promise.all(Array.from({ length: writers }, (_, writer) => this.#write(writer, TURN / writers)));
-    const elapsedMs = performance.now() - startMs;
-    if (!isMeasured) return;
-    this.putsPerSecond.push((TURN * 1000) / elapsedMs);
-    this.flushesPerPut.push(((await flushCount()) - flushesBefore) / TURN);
-  }
-
-  /** One writer: each put is awaited before the next. */
-  async #write(writer, count) {
-    for (let i = 0; i < count; i++) {
-      await this.#lane.put(writer, `/state/${writer}/key-${i % KEYS}`, this.#payloads.next());
-    }
-  }
-}
-
 /** @param {{ quick: boolean, folder: string, progress: (line: string) => void }} settings as for the puts */
 export async function measureService({ quick, folder, progress }) {
   mkdirSync(folder, { recursive: true });
   const own = mkdtempSync(join(folder, 'service-'));
   const roundCount = quick ? 8 : 40;
   progress('service: setting up');
-  const all = (await openLanes(own, MANY_WRITERS)).map((lane) => new Measured(lane));
+  const lanes = (await openLanes(own, MANY_WRITERS)).map((lane) => ({ ...lane, run: runOf(lane) }));
   try {
-    for (let i = 0; i < WARM_UP_TURNS; i++) for (const one of all) await one.takeTurn(false);
-    for (let round = 0; round < roundCount; round++) {
-      if (round % 10 === 0) progress(`service: round ${round + 1} of ${roundCount}`);
-      for (const one of rotated(all, round)) await one.takeTurn(true);
-    }
+    const rows = await measureRounds(lanes, {
+      roundCount,
+      warmUpTurns: WARM_UP_TURNS,
+      turn: TURN,
+      progress: (round) => progress(`service: round ${round + 1} of ${roundCount}`),
+    });
+    return { roundCount, payloadBytes: PAYLOAD_BYTES, turn: TURN, rows: rows.map((row) => rowOf(row, lanes[0])) };
   } finally {
-    for (const { lane } of all) await lane.close();
+    for (const lane of lanes) await lane.close();
     rmSync(own, { recursive: true, force: true });
   }
-  return { roundCount, payloadBytes: PAYLOAD_BYTES, turn: TURN, rows: all.map((one) => rowOf(one, all[0])) };
 }
 
-/** Ratios are taken within a round, so that what the machine does meanwhile meets both sides. */
-function rowOf({ lane, putsPerSecond, flushesPerPut }, baseline) {
-  const { name, writers } = lane;
-  const ratios = putsPerSecond.map((rate, round) => rate / baseline.putsPerSecond[round]);
-  return {
-    name,
-    writers,
-    putsPerSecond: summarize(putsPerSecond).median,
-    ratio: summarize(ratios).median,
-    flushesPerPut: summarize(flushesPerPut).median,
+/** So many puts, by all writers of the lane at a time; each awaits a put before its next. */
+function runOf({ writers, put }) {
+  const payloads = new Payloads(PAYLOAD_BYTES);
+  const write = async (writer, count) => {
+    for (let i = 0; i < count; i++) await put(writer, `/state/${writer}/key-${i % KEYS}`, payloads.next());
   };
+  return (count) => Promise.all(Array.from({ length: writers }, (_, writer) => write(writer, count / writers)));
+}
+
+function rowOf({ lane, perSecond, flushesEach, ratioTo }, baseline) {
+  const { name, writers } = lane;
+  return { name, writers, putsPerSecond: perSecond, ratio: ratioTo(baseline), flushesPerPut: flushesEach };
 }
 
 export function renderService({ roundCount, payloadBytes, turn, rows }) {

@@ -2,7 +2,7 @@ import { closeSync, constants, fdatasyncSync, fsyncSync, openSync, readSync, sta
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FileDevice } from '../dist/blockdev/index.js';
-import { format, open as openStateFs } from '../dist/statefs/index.js';
+import { format, GroupCommit, open as openStateFs } from '../dist/statefs/index.js';
 
 /**
  * One store under measurement. Each keeps the value of a key as opaque bytes, and is set so that a put that has
@@ -11,7 +11,10 @@ import { format, open as openStateFs } from '../dist/statefs/index.js';
  * @typedef {object} Store
  * @property {(key: string, payload: Uint8Array) => void | Promise<void>} put durable when done
  * @property {(key: string) => Uint8Array | Promise<Uint8Array>} get
- * @property {(putCount: number, payloadBytes: number) => void} [prepare] before a turn of so many puts, not measured
+ * @property {(puts: [key: string, payload: Uint8Array][]) => void | Promise<void>} [transaction] all or none, durable
+ *   when done
+ * @property {(key: string, payload: Uint8Array) => Promise<void>} [putBesides] fulfilled when durable; puts that are
+ *   under way together share a flush
  * @property {() => void | Promise<void>} close
  */
 
@@ -24,10 +27,8 @@ import { format, open as openStateFs } from '../dist/statefs/index.js';
  */
 
 const MIB = 1024 * 1024;
-/** Per region; there are two. Room for a round of the largest puts. */
-const REGION_BYTES = 48 * MIB;
-/** What a put of statefs takes besides its payload, rounded up: log group, frame headers, alignment. */
-const overheadBytes = (payloadBytes) => 16_384 + payloadBytes / 8;
+/** Of the partition. Its two regions are large beside what lives in them, as the log of a database is. */
+const IMAGE_BYTES = 256 * MIB;
 
 /** @param {'checksummed' | 'ordered'} commit @returns {Contestant} */
 function stateFs(commit) {
@@ -35,19 +36,15 @@ function stateFs(commit) {
     name: `statefs ${commit}`,
     settings: `putAtomic, commit: '${commit}', FileDevice, SHA-256 and CRC32-C of everything`,
     open: async (folder) => {
-      const device = FileDevice.create(join(folder, 'state.img'), { sectorCount: (2 * REGION_BYTES) / 512 });
+      const device = FileDevice.create(join(folder, 'state.img'), { sectorCount: IMAGE_BYTES / 512 });
       format(device);
-      let store = openStateFs(device, { commit });
+      const store = openStateFs(device, { commit });
+      const commits = new GroupCommit(store);
       return {
         put: (key, payload) => store.putAtomic(key, payload),
         get: (key) => store.get(key),
-        // There is no compaction yet: a store without room for the turn is formatted anew.
-        prepare: (putCount, payloadBytes) => {
-          if (store.stats().freeBytes >= putCount * (payloadBytes + overheadBytes(payloadBytes))) return;
-          store.close();
-          format(device);
-          store = openStateFs(device, { commit });
-        },
+        transaction: (puts) => store.transaction((tx) => void puts.forEach(([key, payload]) => tx.put(key, payload))),
+        putBesides: (key, payload) => commits.commit((to) => to.put(key, payload)),
         close: () => {
           store.close();
           device.close();
@@ -75,13 +72,48 @@ const sqlite = {
     fillWal(db, insert, join(folder, 'state.sqlite-wal'), keys, payloadBytes);
     db.pragma('synchronous = FULL');
     if (db.pragma('synchronous', { simple: true }) !== 2) throw new Error('synchronous=FULL was not taken');
+    const insertAll = db.transaction((puts) => {
+      for (const [key, payload] of puts) insert.run(key, payload);
+    });
+    const together = new Together(insertAll);
     return {
       put: (key, payload) => void insert.run(key, payload),
       get: (key) => select.get(key),
+      transaction: (puts) => insertAll(puts),
+      putBesides: (key, payload) => together.add(key, payload),
       close: () => void db.close(),
     };
   },
 };
+
+/** Group commit by hand, for a store that has none: what arrives in one turn of the event loop is one transaction. */
+class Together {
+  #insertAll;
+  #waiting = [];
+
+  constructor(insertAll) {
+    this.#insertAll = insertAll;
+  }
+
+  add(key, payload) {
+    return new Promise((resolve, reject) => {
+      // The caller goes on to use its buffer.
+      if (this.#waiting.push({ put: [key, payload.slice()], resolve, reject }) === 1)
+        setImmediate(() => this.#commit());
+    });
+  }
+
+  #commit() {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    try {
+      this.#insertAll(waiting.map(({ put }) => put));
+      for (const { resolve } of waiting) resolve();
+    } catch (error) {
+      for (const { reject } of waiting) reject(error);
+    }
+  }
+}
 
 /** Lets the log reach its full size once: from then on it is overwritten, which spares each sync the file's growth. */
 function fillWal(db, insert, walPath, keys, payloadBytes) {
@@ -113,6 +145,14 @@ const lmdb = {
         if (!db.putSync(key, payload)) throw new Error(`lmdb: put of ${key} was not done`);
       },
       get: (key) => db.get(key),
+      transaction: (puts) => {
+        db.transactionSync(() => {
+          for (const [key, payload] of puts) db.putSync(key, payload);
+        });
+      },
+      putBesides: async (key, payload) => {
+        if (!(await db.put(key, payload))) throw new Error(`lmdb: put of ${key} was not done`);
+      },
       close: () => db.close(),
     };
   },
@@ -130,6 +170,12 @@ const level = {
     return {
       put: (key, payload) => db.put(key, payload, options),
       get: (key) => db.get(key),
+      transaction: (puts) =>
+        db.batch(
+          puts.map(([key, value]) => ({ type: 'put', key, value })),
+          options,
+        ),
+      putBesides: (key, payload) => db.put(key, payload, options),
       close: () => db.close(),
     };
   },
