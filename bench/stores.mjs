@@ -43,7 +43,11 @@ function stateFs(commit) {
       return {
         put: (key, payload) => store.putAtomic(key, payload),
         get: (key) => store.get(key),
-        transaction: (puts) => store.transaction((tx) => void puts.forEach(([key, payload]) => tx.put(key, payload))),
+        transaction: (puts) => {
+          store.transaction((tx) => {
+            for (const [key, payload] of puts) tx.put(key, payload);
+          });
+        },
         putBesides: (key, payload) => commits.commit((to) => to.put(key, payload)),
         close: () => {
           store.close();
