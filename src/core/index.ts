@@ -5,3 +5,4 @@ export { CodedError, codeOf, DeviceError, type ErrorCode, messageOf } from './er
 export { assertBytes, assertInteger, assertPowerOfTwo, assertString, describeValue, invariant } from './guards.ts';
 export { type Prng, Sfc32 } from './prng.ts';
 export { type Cancel, systemTimers, type Timers, VirtualTimers } from './timers.ts';
+export { isThenable, runAsync, runWork, settled, type Work } from './work.ts';

@@ -6,7 +6,7 @@ import {
   type WriteOptions,
   type WriteZeroesOptions,
 } from '../blockdev/index.ts';
-import { type Choices, CodedError, DeviceError, messageOf } from '../core/index.ts';
+import { type Choices, CodedError, DeviceError, isThenable, messageOf } from '../core/index.ts';
 import {
   type Checkpoint,
   type DiskState,
@@ -19,7 +19,7 @@ import {
   type StateDelta,
 } from '../faults/index.ts';
 import type { History, HistoryEvent } from './history.ts';
-import { isThenable, type RecoveryRun, type Scenario } from './scenario.ts';
+import type { RecoveryRun, Scenario } from './scenario.ts';
 import type { StepLog } from './steps.ts';
 import type { Linearity } from './token.ts';
 import { checkOpen, OperationLog } from './trace.ts';

@@ -1,19 +1,10 @@
-import { assertInteger, type Clock, describeValue, systemClock } from '../core/index.ts';
+import { assertInteger, type Clock, describeValue, runAsync, systemClock, type Work } from '../core/index.ts';
 import { keptSectors } from './labels.ts';
 import { Ledger, type Shard } from './ledger.ts';
 import { PlanTotals } from './plan-totals.ts';
 import type { CrashPointResult, ExploreResult, Nondeterminism, Violation } from './result.ts';
 import type { Scenario } from './scenario.ts';
-import {
-  misuse,
-  type PointSurvey,
-  runAsync,
-  runSync,
-  Session,
-  type StackOptions,
-  strictly,
-  type Work,
-} from './session.ts';
+import { misuse, type PointSurvey, runSync, Session, type StackOptions, strictly } from './session.ts';
 import { linearityOf, type Strategy, type StrategyOptions, strategyOf } from './strategy.ts';
 import { type Case, encodeToken, type Level } from './token.ts';
 import { runUnit, type Unit, type UnitLimits, type UnitStart } from './unit.ts';

@@ -1,8 +1,9 @@
+import { runAsync, type Work } from '../core/index.ts';
 import { describeFault } from '../faults/index.ts';
 import { keptSectors, labelOf } from './labels.ts';
 import type { KeptSector } from './result.ts';
 import { describeOp, type Scenario } from './scenario.ts';
-import { misuse, runAsync, runSync, Session, type StackOptions, strictly, type Work } from './session.ts';
+import { misuse, runSync, Session, type StackOptions, strictly } from './session.ts';
 import { describeSectors, type Step } from './steps.ts';
 import { type Case, decodeToken } from './token.ts';
 import type { CrashPoint, TraceEvent } from './trace.ts';

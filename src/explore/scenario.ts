@@ -60,7 +60,3 @@ export function describeOp<Op>(scenario: Scenario<Op, never> | Scenario<Op>, op:
   if (typeof op === 'string') return op;
   return briefly(op, 60);
 }
-
-export function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
-}

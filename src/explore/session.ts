@@ -1,5 +1,13 @@
 import type { BlockDevice } from '../blockdev/index.ts';
-import { assertInteger, type Choices, CodedError, invariant, undisturbed } from '../core/index.ts';
+import {
+  assertInteger,
+  type Choices,
+  CodedError,
+  invariant,
+  isThenable,
+  undisturbed,
+  type Work,
+} from '../core/index.ts';
 import {
   type Checkpoint,
   ChoiceRecorder,
@@ -17,13 +25,10 @@ import {
 import { Attempt, type AttemptSetup, RecoveryDisk } from './attempt.ts';
 import type { History } from './history.ts';
 import { labelOf } from './labels.ts';
-import { isThenable, type Scenario } from './scenario.ts';
+import type { Scenario } from './scenario.ts';
 import { StepLog } from './steps.ts';
 import { type Level, type Linearity, withoutTrailingZeros } from './token.ts';
 import { type CrashPoint, fingerprint, RecordingDisk, RecordingRun, type TraceEvent, TracePlayer } from './trace.ts';
-
-/** Steps of work that may have to wait for a scenario; one that is synchronous never yields. */
-export type Work<T> = Generator<PromiseLike<unknown>, T, unknown>;
 
 /** What the scenario runs on. */
 export interface StackOptions {
@@ -305,21 +310,6 @@ export function runSync<T>(work: Work<T>): T {
   step.value.then(undefined, () => undefined);
   work.return(undefined as T);
   throw misuse('this scenario is asynchronous: use exploreAsync or replayAsync');
-}
-
-/** Runs work that may wait. */
-export async function runAsync<T>(work: Work<T>): Promise<T> {
-  let step = work.next();
-  while (step.done !== true) {
-    let settled: { value: unknown } | { error: unknown };
-    try {
-      settled = { value: await step.value };
-    } catch (error) {
-      settled = { error };
-    }
-    step = 'error' in settled ? work.throw(settled.error) : work.next(settled.value);
-  }
-  return step.value;
 }
 
 export function misuse(message: string): CodedError {

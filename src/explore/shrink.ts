@@ -1,6 +1,6 @@
-import type { Choices } from '../core/index.ts';
+import type { Choices, Work } from '../core/index.ts';
 import { Bounded } from '../faults/index.ts';
-import { CUT, type Session, type Work } from './session.ts';
+import { CUT, type Session } from './session.ts';
 import { type Level, withoutTrailingZeros } from './token.ts';
 import type { CrashPoint } from './trace.ts';
 

@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Choices } from '../core/index.ts';
+import type { Choices, Work } from '../core/index.ts';
 import { type Enumeration, ImageCount, NondeterminismError, type Rest } from '../faults/index.ts';
 import type { Attempt, Snapshot } from './attempt.ts';
 import type { History } from './history.ts';
-import { CUT, type Session, type Work } from './session.ts';
+import { CUT, type Session } from './session.ts';
 import { shrink } from './shrink.ts';
 import { firstDifference, StepLog } from './steps.ts';
 import type { PointStrategy, Strategy } from './strategy.ts';

@@ -1,7 +1,7 @@
 import process from 'node:process';
 import { parentPort, workerData } from 'node:worker_threads';
-import { invariant, messageOf, systemClock } from '../core/index.ts';
-import { runAsync, Session } from './session.ts';
+import { invariant, messageOf, runAsync, systemClock } from '../core/index.ts';
+import { Session } from './session.ts';
 import { linearityOf, strategyOf } from './strategy.ts';
 import { runUnit } from './unit.ts';
 import { loadExplorable, type UnitOrder, type WorkerAnswer, type WorkerSetup } from './workers.ts';

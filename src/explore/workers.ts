@@ -1,10 +1,10 @@
 import { cpus } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import { assertInteger } from '../core/index.ts';
+import { assertInteger, runAsync } from '../core/index.ts';
 import { Exploration, type ExploreOptions } from './explore.ts';
 import type { ExploreResult } from './result.ts';
 import type { Scenario } from './scenario.ts';
-import { misuse, runAsync, type StackOptions } from './session.ts';
+import { misuse, type StackOptions } from './session.ts';
 import type { Unit, UnitStart } from './unit.ts';
 
 /** Where each thread gets the scenario from: functions can't be sent to another one. */

@@ -1,4 +1,5 @@
 import type { BlockDevice } from '../blockdev/index.ts';
+import { runWork, settled, type Work } from '../core/index.ts';
 import {
   type KeyValueContent,
   type KeyValueOp,
@@ -9,18 +10,25 @@ import {
 } from '../explore/index.ts';
 import { describeOperation } from './scenarios/statefs-scenario.ts';
 
-/** A key-value store, open on a disk. It has no memory beside that disk: a cut takes all of it. */
+/** At once, or when its promise is fulfilled. */
+type Maybe<T> = T | PromiseLike<T>;
+type Entry = readonly [key: string, value: Uint8Array];
+
+/**
+ * A key-value store, open on a disk. It has no memory beside that disk: a cut takes all of it. Whatever it returns may
+ * be a promise; the scenario is asynchronous then, for `exploreAsync` and the matchers.
+ */
 export interface KeyValueStore {
-  /** Durable on return. */
-  put(key: string, value: Uint8Array): void;
-  /** Durable on return; of what is not there it does nothing. */
-  delete(key: string): void;
+  /** Durable when it returns, or when its promise is fulfilled. */
+  put(key: string, value: Uint8Array): Maybe<void>;
+  /** Durable likewise; of what is not there it does nothing. */
+  delete(key: string): Maybe<void>;
   /** All of the operations, or none. Needed where a workload has transactions. */
-  transaction?(ops: readonly KeyValueOp[]): void;
+  transaction?(ops: readonly KeyValueOp[]): Maybe<void>;
   /** All that it holds, in any order; read from the disk, or as found there when it was opened. */
-  entries(): Iterable<readonly [key: string, value: Uint8Array]>;
+  entries(): Maybe<Iterable<Entry>> | AsyncIterable<Entry>;
   /** Ends this use, the power staying on. */
-  close?(): void;
+  close?(): Maybe<void>;
 }
 
 /** How to make the store under test. */
@@ -29,9 +37,9 @@ export interface KeyValueTarget {
   /** In units of 512 bytes. */
   readonly sectorCount: number;
   /** Prepares an empty disk. */
-  format(device: BlockDevice): void;
+  format(device: BlockDevice): Maybe<void>;
   /** Recovers from what it finds. */
-  open(device: BlockDevice): KeyValueStore;
+  open(device: BlockDevice): Maybe<KeyValueStore>;
 }
 
 /** One step of a workload. `reopen`: the store is closed and opened, the power staying on. */
@@ -54,54 +62,70 @@ export function keyValueScenario(
     name: target.name,
     disk: { sectorCount: target.sectorCount },
     format: (device) => target.format(device),
-    workload: (device, run) => work(target, device, steps, run),
-    recover: (device, run) => recover(target, device, run),
+    workload: (device, run) => runWork(work(target, device, steps, run)),
+    recover: (device, run) => runWork(recover(target, device, run)),
     invariant: (content, history) => oracle.check(content, history),
     describe: describeOperation,
   };
 }
 
-function work(target: KeyValueTarget, device: BlockDevice, steps: readonly KeyValueStep[], run: Run<KeyValueOp>): void {
-  let store = target.open(device);
+function* work(
+  target: KeyValueTarget,
+  device: BlockDevice,
+  steps: readonly KeyValueStep[],
+  run: Run<KeyValueOp>,
+): Work<void> {
+  let store = yield* settled(target.open(device));
   for (const step of steps) {
     if (step === 'reopen') {
-      store.close?.();
-      store = target.open(device);
+      yield* settled(store.close?.());
+      store = yield* settled(target.open(device));
       continue;
     }
     // The same operation twice in a workload is two operations.
     const op = { ...step };
     run.begin(op);
-    apply(store, op);
+    yield* settled(apply(store, op));
     run.acknowledge(op);
   }
 }
 
-function recover(
+function* recover(
   target: KeyValueTarget,
   device: BlockDevice,
   run: RecoveryRun<KeyValueOp, KeyValueContent>,
-): KeyValueContent {
-  run.observe(contentOf(target.open(device)));
-  const store = target.open(device);
-  const content = contentOf(store);
+): Work<KeyValueContent> {
+  run.observe(yield* contentOf(yield* settled(target.open(device))));
+  const store = yield* settled(target.open(device));
+  const content = yield* contentOf(store);
   run.observe(content);
   const last = content.get(PROBE_KEY)?.[0] ?? 0;
   const probe: KeyValueOp = { kind: 'put', key: PROBE_KEY, value: new Uint8Array(PROBE_BYTES).fill(1 + last) };
   run.begin(probe);
-  apply(store, probe);
+  yield* settled(apply(store, probe));
   run.acknowledge(probe);
-  return contentOf(target.open(device));
+  return yield* contentOf(yield* settled(target.open(device)));
 }
 
-function apply(store: KeyValueStore, op: KeyValueOp): void {
-  if (op.kind === 'put') store.put(op.key, op.value);
-  else if (op.kind === 'delete') store.delete(op.key);
-  else if (store.transaction === undefined) throw new TypeError('transaction: the store under test has none');
-  else store.transaction(op.ops);
+function apply(store: KeyValueStore, op: KeyValueOp): Maybe<void> {
+  if (op.kind === 'put') return store.put(op.key, op.value);
+  if (op.kind === 'delete') return store.delete(op.key);
+  if (store.transaction === undefined) throw new TypeError('transaction: the store under test has none');
+  return store.transaction(op.ops);
 }
 
 /** A copy: the store may go on to change what it gave. */
-function contentOf(store: KeyValueStore): KeyValueContent {
-  return new Map(Array.from(store.entries(), ([key, value]) => [key, value.slice()]));
+function* contentOf(store: KeyValueStore): Work<KeyValueContent> {
+  const content = new Map<string, Uint8Array>();
+  const given = store.entries();
+  if (Symbol.asyncIterator in given) {
+    const entries = given[Symbol.asyncIterator]();
+    for (;;) {
+      const next = yield* settled(entries.next());
+      if (next.done === true) return content;
+      content.set(next.value[0], next.value[1].slice());
+    }
+  }
+  for (const [key, value] of yield* settled(given)) content.set(key, value.slice());
+  return content;
 }

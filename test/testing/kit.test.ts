@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { BlockDevice } from '../../src/blockdev/index.ts';
-import type { Scenario } from '../../src/explore/index.ts';
+import { explore, exploreAsync, type KeyValueOp, type Scenario } from '../../src/explore/index.ts';
 import {
   assertSurvivesEveryCrash,
   crashMatchers,
@@ -155,6 +155,32 @@ describe('keyValueScenario', () => {
     const scenario = keyValueScenario(target(mistake), steps);
     if (mistake === 'none') await expect(scenario).toSurviveEveryCrash();
     else await expect(scenario).not.toSurviveEveryCrash();
+  });
+
+  it.each(mistakes)('an asynchronous store is explored alike: %s', async (mistake) => {
+    const later = {
+      ...target(mistake),
+      format: async (device: BlockDevice) => target(mistake).format(device),
+      open: async (device: BlockDevice) => {
+        const store = new JsonStore(device, mistake);
+        return {
+          put: async (key: string, value: Uint8Array) => store.put(key, value),
+          delete: async (key: string) => store.delete(key),
+          transaction: async (ops: readonly KeyValueOp[]) => store.transaction(ops),
+          async *entries() {
+            yield* store.entries();
+          },
+          close: async () => {},
+        };
+      },
+    };
+    const options = { maxViolations: 1 };
+    const [now, waited] = [
+      explore(keyValueScenario(target(mistake), steps), options),
+      await exploreAsync(keyValueScenario(later, steps), options),
+    ];
+    expect({ ...waited, elapsedMs: 0 }).toEqual({ ...now, elapsedMs: 0 });
+    expect(waited.clean).toBe(mistake === 'none');
   });
 
   it('says so where a workload has a transaction and the store has none', async () => {
