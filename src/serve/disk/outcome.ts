@@ -1,5 +1,6 @@
 import { crc32, deflateRawSync, inflateRawSync } from 'node:zlib';
-import { assertInteger, assertString, CodedError, describeValue } from '../../core/index.ts';
+import { assertInteger, assertString, type Choices, CodedError, describeValue } from '../../core/index.ts';
+import type { Resolution } from '../../faults/index.ts';
 
 /**
  * What a power cut leaves of the writes that were not durable: nothing, everything, a random version of each sector, or
@@ -19,6 +20,21 @@ export interface CutReport {
   readonly damagedPhysicalSectors: number;
   /** Decides the same again, of the same undecided sectors; undefined where nothing was chosen one by one. */
   readonly token: string | undefined;
+}
+
+/** Counts of a report, while it is made. */
+export interface CutCounts {
+  lostSectors: number;
+  tornSectors: number;
+  damagedPhysicalSectors: number;
+}
+
+/** Adds what became of a sector, or of a physical one. */
+export function countResolution(counts: CutCounts, resolution: Resolution): void {
+  if (resolution.kind === 'damaged') counts.damagedPhysicalSectors++;
+  if (resolution.kind !== 'version') return;
+  if (resolution.index > 0) counts.lostSectors++;
+  if (resolution.stamp < 0) counts.tornSectors++;
 }
 
 /**
@@ -49,6 +65,12 @@ export function encodeResolution(fingerprint: number, choices: readonly number[]
   bytes.writeUInt32BE(fingerprint, 0);
   for (const [i, choice] of choices.entries()) bytes.writeUInt16BE(choice, 4 + i * 2);
   return PREFIX + deflateRawSync(bytes).toString('base64url');
+}
+
+/** Repeats the choices of a token. One that was made up must not stop half way: what is no option counts as the last. */
+export function recordedChoices(values: readonly number[]): Choices {
+  let at = 0;
+  return { choose: (options) => (options <= 1 ? 0 : Math.min(values[at++] ?? 0, options - 1)) };
 }
 
 /** @throws CodedError EINVAL for what is no token, or one of another cut */

@@ -7,10 +7,20 @@ import {
   type WriteOptions,
   type WriteZeroesOptions,
 } from '../../blockdev/index.ts';
-import { assertInteger, type Choices, DeviceError, invariant, Sfc32, undisturbed } from '../../core/index.ts';
-import { ChoiceRecorder, type DiskProfile, DiskState, RandomChoices, type Resolution } from '../../faults/index.ts';
+import { assertInteger, DeviceError, invariant, Sfc32, undisturbed } from '../../core/index.ts';
+import { ChoiceRecorder, type DiskProfile, DiskState, RandomChoices } from '../../faults/index.ts';
 import type { Medium } from './medium.ts';
-import { type CutReport, type CutResolution, decodeResolution, encodeResolution, fingerprintOf } from './outcome.ts';
+import {
+  type CutCounts,
+  type CutReport,
+  type CutResolution,
+  countResolution,
+  decodeResolution,
+  encodeResolution,
+  fingerprintOf,
+  recordedChoices,
+} from './outcome.ts';
+import { WriteLog } from './write-log.ts';
 
 /** Versions of a sector before the disk writes the newest out by itself. */
 const MAX_VERSIONS = 32;
@@ -25,6 +35,9 @@ export const MIN_CACHE_BYTES: number = 1024 * 1024;
  * bounded. What is durable lies on the medium; the versions written since lie here, and a cut leaves any of them.
  *
  * As real disks do, it writes out by itself what it has no room for: such writes are durable without a flush.
+ *
+ * Writes go to a log first, which a flush writes out: that is all there is to do until somebody asks what a cut could
+ * leave, or discards, or the power fails. Then the log is handed over to the disk model, which knows every version.
  */
 export class VolatileCache implements BlockDevice {
   readonly sectorBytes: number;
@@ -37,6 +50,12 @@ export class VolatileCache implements BlockDevice {
   readonly #maxVersions: number;
   readonly #blockSectors: number;
   readonly #run: Uint8Array;
+  /** What was written last, and not handed over to the state. */
+  readonly #log: WriteLog;
+  /** The most versions that the log makes of the state when it is handed over. */
+  #logVersions = 0;
+  /** Whether a block that the log writes to is resident. */
+  #logOverlaps = false;
   readonly #state: DiskState;
   /** Numbers of the blocks whose content is in the state. */
   readonly #resident = new Set<number>();
@@ -46,6 +65,8 @@ export class VolatileCache implements BlockDevice {
   #staged = 0;
   /** Groups that a cut left undecided, in order: the first sector of each. */
   #open: number[] | undefined;
+  /** Whether the state has something that a flush has to put on the medium. */
+  #isSettled = true;
   #writeOuts = 0;
   #closed = false;
 
@@ -62,11 +83,13 @@ export class VolatileCache implements BlockDevice {
     this.#maxVersions = Math.floor(cacheBytes / profile.sectorBytes);
     this.#blockSectors = Math.max(BLOCK_BYTES, profile.physicalSectorBytes) / profile.sectorBytes;
     this.#run = new Uint8Array(RUN_BYTES);
+    this.#log = new WriteLog(profile.sectorBytes);
     this.#state = new DiskState(profile, medium.sectorCount, true);
   }
 
   /** Sectors with a write that is not durable. */
   get dirtySectorCount(): number {
+    this.#handOver();
     return this.#state.dirtyCount;
   }
 
@@ -82,6 +105,7 @@ export class VolatileCache implements BlockDevice {
 
   /** How many contents a sector may have after a cut now, or has after the cut that was. */
   versionCount(sector: number): number {
+    this.#handOver();
     return this.#state.versionCount(sector);
   }
 
@@ -89,11 +113,11 @@ export class VolatileCache implements BlockDevice {
     this.#checkUsable();
     const end = sector + checkTransfer(this, sector, target);
     for (let from = sector; from < end; ) {
-      const isResident = this.#isResident(from);
-      const to = this.#endOfAlike(from, end, isResident);
+      const logged = this.#log.extent(from, end - from);
+      const to = from + Math.abs(logged);
       const part = from === sector && to === end ? target : this.#part(target, from - sector, to - sector);
-      if (isResident) this.#state.read(from, part);
-      else this.#medium.read(from, part);
+      if (logged > 0) this.#log.read(from, part);
+      else this.#readOlder(from, to, part);
       from = to;
     }
   }
@@ -102,11 +126,18 @@ export class VolatileCache implements BlockDevice {
     this.#checkUsable();
     checkWritable(this);
     const sectorCount = checkTransfer(this, sector, source);
+    const fua = options?.fua === true;
+    const overlaps = this.#isAnyResident(sector, sectorCount);
+    if (fua && !overlaps && this.#log.extent(sector, sectorCount) === -sectorCount) {
+      this.#medium.write(sector, source, options);
+      return;
+    }
     this.#makeRoom(sector, sectorCount);
-    this.#load(sector, sectorCount);
-    this.#forgetTrimmed(sector, sectorCount);
-    this.#state.write(sector, source);
-    if (options?.fua !== true) return;
+    this.#log.add(sector, source);
+    this.#logVersions += this.#mostVersions(sector, sectorCount);
+    this.#logOverlaps ||= overlaps;
+    if (!fua) return;
+    this.#handOver();
     this.#medium.write(sector, source, options);
     this.#state.settle(sector, sectorCount);
   }
@@ -114,17 +145,35 @@ export class VolatileCache implements BlockDevice {
   flush(): void {
     this.#checkUsable();
     if (this.readOnly) return;
+    if (this.#isSettled && !this.#logOverlaps) {
+      this.#log.writeTo(this.#medium);
+      this.#medium.flush();
+      this.#emptyLog();
+      return;
+    }
+    this.#handOver();
     this.#writeOut();
     this.#medium.flush();
     this.#state.settleAll();
     // What a flush leaves are discards.
     this.#trimmed = new Set(this.#state.pendingSectors());
+    if (this.#trimmed.size === 0) this.#restart();
+    this.#isSettled = true;
+  }
+
+  /** A flush that failed for good: what waits is read as it was written, and no later flush makes it durable. */
+  abandon(): void {
+    this.#checkUsable();
+    this.#handOver();
+    this.#state.abandon();
+    this.#isSettled = false;
   }
 
   discard(sector: number, sectorCount: number): void {
     this.#checkUsable();
     checkWritable(this);
     checkRange(this, sector, sectorCount);
+    this.#handOver();
     this.#forOccupied(sector, sectorCount, (from, count) => this.#state.discard(from, count));
   }
 
@@ -132,6 +181,7 @@ export class VolatileCache implements BlockDevice {
     this.#checkUsable();
     checkWritable(this);
     checkRange(this, sector, sectorCount);
+    this.#handOver();
     this.#forOccupied(sector, sectorCount, (from, count) => this.#state.writeZeroes(from, count));
   }
 
@@ -145,7 +195,9 @@ export class VolatileCache implements BlockDevice {
   extent(sector: number, sectorCount: number): number {
     const alike = this.#medium.extent?.(sector, sectorCount) ?? sectorCount;
     if (alike > 0) return alike;
-    const end = sector - alike;
+    const logged = this.#log.extent(sector, -alike);
+    if (logged > 0) return logged;
+    const end = sector - logged;
     const isResident = this.#isResident(sector);
     const to = this.#endOfAlike(sector, end, isResident);
     return isResident ? to - sector : sector - to;
@@ -154,6 +206,7 @@ export class VolatileCache implements BlockDevice {
   /** The power fails: what was not durable is undecided until {@link resolve}. */
   cut(): void {
     if (this.#open !== undefined) return;
+    this.#handOver();
     const groups = this.#state.groupsOf(this.#state.pendingSectors());
     this.#open = [...groups].sort((a, b) => a - b);
     this.#state.cut();
@@ -168,7 +221,7 @@ export class VolatileCache implements BlockDevice {
     const sectors = this.#openSectors(this.#open);
     const state = this.#state;
     const undecidedSectors = sectors.filter((sector) => state.versionCount(sector) > 1).length;
-    const counts = { lostSectors: 0, tornSectors: 0, damagedPhysicalSectors: 0 };
+    const counts: CutCounts = { lostSectors: 0, tornSectors: 0, damagedPhysicalSectors: 0 };
     let token: string | undefined;
     if (outcome === 'all-lost' || outcome === 'all-kept') {
       state.resolveAll(outcome === 'all-lost' ? -1 : Number.POSITIVE_INFINITY);
@@ -182,12 +235,51 @@ export class VolatileCache implements BlockDevice {
           : new RandomChoices(new Sfc32(outcome.seed));
       const recorder = new ChoiceRecorder(source);
       state.choices = recorder;
-      state.onResolve = (resolution) => count(counts, resolution);
+      state.onResolve = (resolution) => countResolution(counts, resolution);
       this.#settleOn(sectors);
       token = encodeResolution(fingerprint, recorder.values);
     }
     this.#open = undefined;
     return { undecidedSectors, ...counts, token };
+  }
+
+  /** Reads what the log does not have. */
+  #readOlder(sector: number, end: number, target: Uint8Array): void {
+    for (let from = sector; from < end; ) {
+      const isResident = this.#isResident(from);
+      const to = this.#endOfAlike(from, end, isResident);
+      const part = from === sector && to === end ? target : this.#part(target, from - sector, to - sector);
+      if (isResident) this.#state.read(from, part);
+      else this.#medium.read(from, part);
+      from = to;
+    }
+  }
+
+  /** Lets the state know what the log has. Where the medium can't be read, nothing is changed. */
+  #handOver(): void {
+    if (this.#log.size === 0) return;
+    this.#isSettled = false;
+    const { sectorBytes } = this;
+    this.#log.replay((sector, bytes) => this.#load(sector, bytes.length / sectorBytes));
+    this.#log.replay((sector, bytes) => {
+      this.#staged += bytes.length / sectorBytes;
+      this.#forgetTrimmed(sector, bytes.length / sectorBytes);
+      this.#state.write(sector, bytes);
+    });
+    this.#emptyLog();
+  }
+
+  #emptyLog(): void {
+    this.#log.clear();
+    this.#logVersions = 0;
+    this.#logOverlaps = false;
+  }
+
+  /** How many versions a write makes at most: its own, and what is durable of the blocks that it touches. */
+  #mostVersions(sector: number, sectorCount: number): number {
+    const first = Math.floor(sector / this.#blockSectors);
+    const last = Math.floor((sector + sectorCount - 1) / this.#blockSectors);
+    return sectorCount + (last - first + 1) * this.#blockSectors;
   }
 
   #checkUsable(): void {
@@ -214,12 +306,14 @@ export class VolatileCache implements BlockDevice {
   }
 
   #restart(): void {
-    this.#state.reset();
+    this.#isSettled = true;
+    this.#staged = 0;
     this.#state.choices = undisturbed;
     this.#state.onResolve = undefined;
+    if (this.#resident.size === 0) return;
+    this.#state.reset();
     this.#resident.clear();
     this.#trimmed.clear();
-    this.#staged = 0;
   }
 
   /** Puts what is dirty on the medium; the medium's own flush is the caller's. */
@@ -244,15 +338,18 @@ export class VolatileCache implements BlockDevice {
 
   /** Bounds what the cache holds before a write is added. */
   #makeRoom(sector: number, sectorCount: number): void {
-    this.#staged += sectorCount;
-    const isFull = this.#state.memoryVersions + sectorCount > this.#maxVersions;
-    if (isFull || this.#staged > 4 * this.#maxVersions) {
+    const versions = this.#logVersions + this.#state.memoryVersions + this.#mostVersions(sector, sectorCount);
+    const staged = this.#staged + this.#log.size + sectorCount;
+    if (versions > this.#maxVersions || staged > 4 * this.#maxVersions) {
       this.#writeOuts++;
       this.flush();
       this.#restart();
       return;
     }
     for (let i = sector; i < sector + sectorCount; i++) {
+      const older = this.#resident.size === 0 ? 1 : this.#state.versionCount(i);
+      if (this.#log.depth(i) + older < MAX_VERSIONS) continue;
+      this.#handOver();
       if (this.#state.versionCount(i) < MAX_VERSIONS) continue;
       this.#writeOuts++;
       this.#copyOut([i]);
@@ -265,15 +362,16 @@ export class VolatileCache implements BlockDevice {
     const last = Math.floor((sector + sectorCount - 1) / this.#blockSectors);
     for (let block = Math.floor(sector / this.#blockSectors); block <= last; block++) {
       if (this.#resident.has(block)) continue;
-      this.#resident.add(block);
       const first = block * this.#blockSectors;
       const count = Math.min(this.#blockSectors, this.sectorCount - first);
       // The state reads as zeros where nothing was written, as holes do.
-      if ((this.#medium.extent?.(first, count) ?? count) === -count) continue;
-      const part = this.#part(this.#run, 0, count);
-      this.#medium.read(first, part);
-      this.#state.write(first, part);
-      this.#state.settle(first, count);
+      if ((this.#medium.extent?.(first, count) ?? count) !== -count) {
+        const part = this.#part(this.#run, 0, count);
+        this.#medium.read(first, part);
+        this.#state.write(first, part);
+        this.#state.settle(first, count);
+      }
+      this.#resident.add(block);
     }
   }
 
@@ -287,6 +385,7 @@ export class VolatileCache implements BlockDevice {
         this.#makeRoom(from, to - from);
         this.#load(from, to - from);
         this.#forgetTrimmed(from, to - from);
+        this.#isSettled = false;
         visit(from, to - from);
       }
       from = to;
@@ -300,6 +399,12 @@ export class VolatileCache implements BlockDevice {
 
   #isResident(sector: number): boolean {
     return this.#resident.size > 0 && this.#resident.has(Math.floor(sector / this.#blockSectors));
+  }
+
+  #isAnyResident(sector: number, sectorCount: number): boolean {
+    if (this.#resident.size === 0) return false;
+    const end = sector + sectorCount;
+    return this.#isResident(sector) || this.#endOfAlike(sector, end, false) < end;
   }
 
   #endOfBlock(sector: number): number {
@@ -317,20 +422,4 @@ export class VolatileCache implements BlockDevice {
   #part(bytes: Uint8Array, fromSector: number, toSector: number): Uint8Array {
     return bytes.subarray(fromSector * this.sectorBytes, toSector * this.sectorBytes);
   }
-}
-
-function count(
-  counts: { lostSectors: number; tornSectors: number; damagedPhysicalSectors: number },
-  resolution: Resolution,
-): void {
-  if (resolution.kind === 'damaged') counts.damagedPhysicalSectors++;
-  if (resolution.kind !== 'version') return;
-  if (resolution.index > 0) counts.lostSectors++;
-  if (resolution.stamp < 0) counts.tornSectors++;
-}
-
-/** Repeats the choices of a token. One that was made up must not stop half way: what is no option counts as the last. */
-function recordedChoices(values: readonly number[]): Choices {
-  let at = 0;
-  return { choose: (options) => (options <= 1 ? 0 : Math.min(values[at++] ?? 0, options - 1)) };
 }
