@@ -1,6 +1,7 @@
 import { resolve as resolvePath } from 'node:path';
 import { Command, Option } from 'commander';
 import { CodedError, messageOf } from '../core/index.ts';
+import { mediaFaultKinds } from '../faults/index.ts';
 import { ControlClient } from '../serve/index.ts';
 import type { CommandContext } from './command.ts';
 import { EXIT_CLEAN } from './exit-codes.ts';
@@ -32,6 +33,7 @@ Faults that last, and recording:
   powercut ctl --control ctl.sock latency --read 5ms --flush 20ms
   powercut ctl --control ctl.sock latency                  none any more
   powercut ctl --control ctl.sock fault lying-flush        clear-faults ends it
+  powercut ctl --control ctl.sock fault hung-request --of flush --nth 3 --times 1
   powercut ctl --control ctl.sock trace-start run.trace
   powercut ctl --control ctl.sock mark begin put-1         for the scenario that explores the trace later
   powercut ctl --control ctl.sock trace-stop
@@ -62,16 +64,7 @@ function powerCommands(send: Send): Command[] {
   const cut = new Command('cut')
     .description('the power fails: now, or, with any option, at an operation to come')
     .option('--nth <n>', 'at the nth matching operation from now on; default 1', parseCount(1))
-    .addOption(
-      new Option('--of <kind>', 'which operations match; default any').choices([
-        'any',
-        'read',
-        'write',
-        'flush',
-        'discard',
-        'writeZeroes',
-      ]),
-    )
+    .addOption(operationOption('which operations match; default any'))
     .addOption(
       new Option(
         '--when <when>',
@@ -103,6 +96,10 @@ function powerCommands(send: Send): Command[] {
   return [cut, cancel, resolve, on, wait];
 }
 
+function operationOption(description: string): Option {
+  return new Option('--of <kind>', description).choices(['any', 'read', 'write', 'flush', 'discard', 'writeZeroes']);
+}
+
 function otherCommands(send: Send): Command[] {
   const latency = new Command('latency')
     .description('hold back the success of operations so long; kinds that are not named are not held back')
@@ -114,13 +111,19 @@ function otherCommands(send: Send): Command[] {
     .action((flags) => send('latency', flags));
   const fault = new Command('fault')
     .description('the medium does something wrong from now on: docs/serve.md tells the kinds apart')
-    .argument('<kind>', 'read-error, write-error, flush-error, latent-error, bit-rot, lost-write, lying-flush')
+    .argument('<kind>', mediaFaultKinds.join(', '))
     .option('--first-sector <n>', 'only what touches sectors from this one on', parseCount(0))
     .option('--last-sector <n>', 'and up to this one; default the first', parseCount(0))
     .option('--nth <n>', 'from the nth matching operation on; default 1', parseCount(1))
     .option('--times <n>', 'so many operations; default: until it is cleared', parseCount(1))
+    .addOption(operationOption('of hung-request and latency-spike: which operations; default any'))
+    .option('--delay <time>', 'of latency-spike: how long, such as 2s', parseTimeMs)
     .option('--bit <n>', 'of bit-rot: which bit of the sector; default 0', parseCount(0))
-    .action((kind: string, flags) => send('fault', { kind, ...flags }));
+    .option('--to-sector <n>', 'of misdirected-*: where they go; default one bit of the address off', parseCount(0))
+    .option('--written-sectors <n>', 'of write-error: sectors that are written all the same; default 0', parseCount(0))
+    .action((kind: string, { delay, ...flags }) =>
+      send('fault', { kind, ...flags, ...(delay !== undefined && { delayMs: delay }) }),
+    );
   const clear = new Command('clear-faults')
     .description('the medium works again')
     .argument('[kind]', 'only these')

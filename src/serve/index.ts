@@ -1,7 +1,6 @@
 export { ControlClient } from './control/client.ts';
 export { type Answer, type ControlContext, commands } from './control/commands.ts';
 export { ControlServer } from './control/server.ts';
-export type { ServedFault, ServedFaultKind } from './disk/fault-rules.ts';
 export type { ServedLatency } from './disk/latency.ts';
 export type { Medium } from './disk/medium.ts';
 export { assertResolution, type CutReport, type CutResolution } from './disk/outcome.ts';
@@ -14,6 +13,7 @@ export {
   ServedDisk,
   type ServedDiskOptions,
 } from './disk/served-disk.ts';
+export type { ServedFault, ServedFaultKind } from './disk/served-faults.ts';
 export { MIN_CACHE_BYTES, VolatileCache } from './disk/volatile-cache.ts';
 export type { Address } from './listen.ts';
 export { type Extent, NbdClient, type NbdClientOptions, NbdError } from './nbd/client.ts';

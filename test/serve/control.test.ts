@@ -1,37 +1,10 @@
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { equalBytes, systemTimers } from '../../src/core/index.ts';
-import { ControlClient, ControlServer, commands, ERROR, FLAG, type ServedFault } from '../../src/serve/index.ts';
-import { pattern, type Serving, serving, temporaryFolder, untilClosed } from './harness.ts';
-
-interface Controlled extends Serving {
-  readonly control: ControlClient;
-  readonly path: string;
-  readonly folder: string;
-  stopped(): boolean;
-}
-
-async function controlled(): Promise<Controlled> {
-  const world = await serving();
-  const folder = temporaryFolder();
-  const path = join(folder, 'ctl.sock');
-  let isStopped = false;
-  const server = await ControlServer.start(path, {
-    disk: world.disk,
-    serverStatistics: () => ({ ...world.server.statistics }),
-    stop: () => {
-      isStopped = true;
-    },
-  });
-  const control = await ControlClient.connect(path);
-  onTestFinished(async () => {
-    control.close();
-    await server.close();
-  });
-  return { ...world, control, path, folder, stopped: () => isStopped };
-}
+import { ControlClient, ControlServer, commands, ERROR } from '../../src/serve/index.ts';
+import { controlled, pattern, serving, temporaryFolder, untilClosed } from './harness.ts';
 
 describe('the control socket', () => {
   test('is for its owner only', async () => {
@@ -223,108 +196,5 @@ describe('the control socket', () => {
     await closing;
     writeFileSync(path, '');
     await expect(ControlClient.connect(path)).rejects.toMatchObject({ code: 'ENOENT' });
-  });
-});
-
-describe('faults of the medium', () => {
-  async function faulty(fault: ServedFault): Promise<Controlled> {
-    const world = await controlled();
-    const nbd = await world.connect();
-    await nbd.write(0, pattern(8192, 1));
-    await nbd.flush();
-    await world.control.send('fault', { ...fault });
-    return world;
-  }
-  const eio = expect.objectContaining({ value: ERROR.io });
-
-  test('read-error: EIO the second and third time, then never again', async () => {
-    const { connect: client, control } = await faulty({ kind: 'read-error', nth: 2, times: 2 });
-    const nbd = await client();
-    await nbd.read(0, 512);
-    for (let i = 0; i < 2; i++) await expect(nbd.read(0, 512)).rejects.toEqual(eio);
-    await nbd.read(0, 512);
-    expect(await control.send('status')).toMatchObject({ faultsFired: { 'read-error': 2 } });
-  });
-
-  test('write-error: nothing is written, and elsewhere all is well', async () => {
-    const { connect: client } = await faulty({ kind: 'write-error', firstSector: 2, lastSector: 3 });
-    const nbd = await client();
-    await expect(nbd.write(0, pattern(4096, 2))).rejects.toEqual(eio);
-    await expect(nbd.writeZeroes(1024, 512)).rejects.toEqual(eio);
-    await nbd.write(2048, pattern(512, 3));
-    expect(equalBytes(await nbd.read(0, 2048), pattern(8192, 1).subarray(0, 2048))).toBe(true);
-  });
-
-  test('flush-error: nothing becomes durable', async () => {
-    const { connect: client, disk } = await faulty({ kind: 'flush-error', times: 1 });
-    const nbd = await client();
-    await nbd.write(0, pattern(512, 2));
-    await expect(nbd.flush()).rejects.toEqual(eio);
-    disk.cut();
-    expect(disk.resolve('all-lost').lostSectors).toBe(1);
-  });
-
-  test('latent-error: until it is rewritten', async () => {
-    const { connect: client } = await faulty({ kind: 'latent-error', firstSector: 3 });
-    const nbd = await client();
-    for (let i = 0; i < 3; i++) await expect(nbd.read(0, 4096)).rejects.toEqual(eio);
-    await nbd.read(0, 3 * 512);
-    await nbd.write(3 * 512, pattern(512, 5));
-    await nbd.read(0, 4096);
-  });
-
-  test('bit-rot: one bit, on every read, until it is rewritten or the fault is cleared', async () => {
-    const { connect: client, control } = await faulty({ kind: 'bit-rot', firstSector: 1, lastSector: 2, bit: 803 });
-    const nbd = await client();
-    const wanted = pattern(8192, 1).slice(0, 4096);
-    const rotten = wanted.slice();
-    for (const sector of [1, 2]) rotten[sector * 512 + 100] = (rotten[sector * 512 + 100] as number) ^ 8;
-    for (let i = 0; i < 2; i++) expect(equalBytes(await nbd.read(0, 4096), rotten)).toBe(true);
-    await nbd.write(512, wanted.subarray(512, 1024));
-    rotten.set(wanted.subarray(512, 1024), 512);
-    expect(equalBytes(await nbd.read(0, 4096), rotten)).toBe(true);
-    expect(await control.send('clear-faults', { kind: 'bit-rot' })).toEqual({ cleared: 1, faults: [] });
-    expect(equalBytes(await nbd.read(0, 4096), wanted)).toBe(true);
-  });
-
-  test('lost-write: success, and the old bytes', async () => {
-    const { connect: client } = await faulty({ kind: 'lost-write', times: 1 });
-    const nbd = await client();
-    await nbd.write(0, pattern(512, 9), FLAG.fua);
-    expect(equalBytes(await nbd.read(0, 512), pattern(512, 1))).toBe(true);
-    await nbd.write(0, pattern(512, 9));
-    expect(equalBytes(await nbd.read(0, 512), pattern(512, 9))).toBe(true);
-  });
-
-  test('lying-flush: neither a flush nor FUA makes durable, and when it is cleared both do', async () => {
-    const { connect: client, control, disk } = await faulty({ kind: 'lying-flush' });
-    const nbd = await client();
-    await nbd.write(0, pattern(512, 2));
-    await nbd.flush();
-    await nbd.write(512, pattern(512, 2), FLAG.fua);
-    disk.cut();
-    expect(disk.resolve('all-lost').lostSectors).toBe(2);
-    disk.powerOn();
-    await control.send('clear-faults');
-    const again = await client();
-    await again.write(0, pattern(512, 2));
-    await again.flush();
-    await again.write(512, pattern(512, 2), FLAG.fua);
-    disk.cut();
-    expect(disk.resolve('all-lost').lostSectors).toBe(0);
-  });
-
-  test.each([
-    [{ kind: 'other' }, /kind/],
-    [{ kind: 'bit-rot' }, /where/],
-    [{ kind: 'latent-error', firstSector: 0, lastSector: 1e9 }, /65536/],
-    [{ kind: 'lying-flush', firstSector: 1 }, /no place/],
-    [{ kind: 'read-error', lastSector: 1 }, /goes with firstSector/],
-    [{ kind: 'read-error', bit: 1 }, /bit-rot/],
-    [{ kind: 'read-error', times: 0 }, /times/],
-  ])('%j is refused', async (fault, message) => {
-    const { control, disk } = await controlled();
-    await expect(control.send('fault', fault)).rejects.toThrow(message);
-    expect(disk.faults.none).toBe(true);
   });
 });

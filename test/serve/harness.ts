@@ -7,6 +7,8 @@ import { MemoryDevice } from '../../src/blockdev/index.ts';
 import { type DiskProfile, profiles } from '../../src/faults/index.ts';
 import {
   type Address,
+  ControlClient,
+  ControlServer,
   NbdClient,
   type NbdClientOptions,
   NbdServer,
@@ -80,6 +82,34 @@ export async function serving(options: ServingOptions = {}): Promise<Serving> {
         });
       }),
   };
+}
+
+/** A server under test with a control socket, and a client of it. */
+export interface Controlled extends Serving {
+  readonly control: ControlClient;
+  readonly path: string;
+  readonly folder: string;
+  stopped(): boolean;
+}
+
+export async function controlled(options: ServingOptions = {}): Promise<Controlled> {
+  const world = await serving(options);
+  const folder = temporaryFolder();
+  const path = join(folder, 'ctl.sock');
+  let isStopped = false;
+  const server = await ControlServer.start(path, {
+    disk: world.disk,
+    serverStatistics: () => ({ ...world.server.statistics }),
+    stop: () => {
+      isStopped = true;
+    },
+  });
+  const control = await ControlClient.connect(path);
+  onTestFinished(async () => {
+    control.close();
+    await server.close();
+  });
+  return { ...world, control, path, folder, stopped: () => isStopped };
 }
 
 /** Bytes that tell where they are. */

@@ -1,9 +1,9 @@
 import { assertInteger, assertString, CodedError, describeValue, type Timers } from '../../core/index.ts';
-import type { ServedFault, ServedFaultKind } from '../disk/fault-rules.ts';
 import type { CutResolution } from '../disk/outcome.ts';
 import { saveImage } from '../disk/save.ts';
 import type { CutSchedule } from '../disk/scheduled-cut.ts';
 import type { PowerState, ServedDisk } from '../disk/served-disk.ts';
+import type { ServedFault, ServedFaultKind } from '../disk/served-faults.ts';
 import { MARKS, type Mark } from '../trace/events.ts';
 import { TraceWriter } from '../trace/writer.ts';
 
@@ -91,7 +91,7 @@ export const commands: Readonly<Record<string, Command>> = {
     },
   },
   fault: {
-    fields: ['kind', 'firstSector', 'lastSector', 'nth', 'times', 'bit'],
+    fields: ['kind', 'firstSector', 'lastSector', 'nth', 'times', 'of', 'delayMs', 'bit', 'toSector', 'writtenSectors'],
     run: ({ disk }, fields) => {
       disk.faults.add(fields as unknown as ServedFault);
       return { faults: disk.faults.all };

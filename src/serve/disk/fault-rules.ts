@@ -1,55 +1,18 @@
-import { assertInteger, CodedError, DeviceError, describeValue } from '../../core/index.ts';
+import { CodedError, DeviceError } from '../../core/index.ts';
+import { mediaFaultKinds, type OperationKind } from '../../faults/index.ts';
+import { assertFaultKind, assertServedFault, type ServedFault, type ServedFaultKind } from './served-faults.ts';
 
-/**
- * What a served medium does wrong, on command.
- * - `read-error`, `write-error`, `flush-error`: EIO; nothing is written, nothing becomes durable.
- * - `latent-error`: a sector can't be read, EIO, until it is rewritten.
- * - `bit-rot`: a bit of a sector is flipped, until it is rewritten.
- * - `lost-write`: a write succeeds, and nothing is written.
- * - `lying-flush`: a flush succeeds and makes nothing durable; nor does a FUA write.
- */
-export type ServedFaultKind =
-  | 'read-error'
-  | 'write-error'
-  | 'flush-error'
-  | 'latent-error'
-  | 'bit-rot'
-  | 'lost-write'
-  | 'lying-flush';
-
-const KINDS: readonly ServedFaultKind[] = [
-  'read-error',
-  'write-error',
-  'flush-error',
-  'latent-error',
-  'bit-rot',
-  'lost-write',
-  'lying-flush',
-];
-
-/** Kinds of operations as a whole, in the order of `KINDS` those of sectors being the other ones. */
-const WITHOUT_SECTORS: readonly ServedFaultKind[] = ['flush-error', 'lying-flush'];
-/** Kinds that need to know where: a medium that is rotten throughout is no use to anybody. */
-const NEED_SECTORS: readonly ServedFaultKind[] = ['latent-error', 'bit-rot'];
-
-/** A fault as it is asked for. */
-export interface ServedFault {
-  readonly kind: ServedFaultKind;
-  /** Only what touches a sector from this one on. Default: everything. */
-  readonly firstSector?: number;
-  /** The last sector that counts. Default `firstSector`. */
-  readonly lastSector?: number;
-  /** From the nth matching operation on, 1 being the next. Default 1. */
-  readonly nth?: number;
-  /** How many operations it concerns. Default: until it is cleared. */
-  readonly times?: number;
-  /** For `bit-rot`: which bit of the sector. Default 0. */
-  readonly bit?: number;
-}
-
-/** Sectors that one fault may spoil: each is known by itself until it is rewritten. */
-const MAX_SPOILED_SECTORS = 65_536;
 const MAX_RULES = 64;
+
+/** What becomes of a write. */
+export interface ServedWrite {
+  /** Where it goes. */
+  readonly sector: number;
+  /** How many of its sectors are written, the first ones. */
+  readonly sectorCount: number;
+  /** It fails all the same. */
+  readonly error: DeviceError | undefined;
+}
 
 /** A fault that is at work, or waits for its operation. */
 class Rule {
@@ -58,6 +21,9 @@ class Rule {
   readonly last: number;
   /** Of `latent-error` and `bit-rot`: sectors that have not been rewritten. */
   readonly spoiled: Set<number> | undefined;
+  /** Of `stale-read`: what sectors held before they were written last. */
+  readonly before: Map<number, Uint8Array> | undefined;
+  hasFired = false;
   #toSkip: number;
   #left: number;
 
@@ -67,12 +33,20 @@ class Rule {
     this.last = fault.lastSector ?? fault.firstSector ?? Number.POSITIVE_INFINITY;
     this.#toSkip = (fault.nth ?? 1) - 1;
     this.#left = fault.times ?? Number.POSITIVE_INFINITY;
-    if (!NEED_SECTORS.includes(fault.kind)) return;
-    this.spoiled = new Set(Array.from({ length: this.last - this.first + 1 }, (_, i) => this.first + i));
+    if (fault.kind === 'stale-read') this.before = new Map();
+    if (fault.kind === 'latent-error' || fault.kind === 'bit-rot')
+      this.spoiled = new Set(Array.from({ length: this.last - this.first + 1 }, (_, i) => this.first + i));
   }
 
+  /** A flush, of no sectors, is touched unless there is a place. */
   touches(sector: number, sectorCount: number): boolean {
+    if (this.fault.firstSector === undefined) return true;
     return sector <= this.last && sector + sectorCount > this.first;
+  }
+
+  concerns(kind: OperationKind): boolean {
+    const { of = 'any' } = this.fault;
+    return of === 'any' || of === kind;
   }
 
   /** Counts a matching operation. @returns whether it is concerned */
@@ -83,22 +57,27 @@ class Rule {
     }
     if (this.#left === 0) return false;
     this.#left--;
+    this.hasFired = true;
     return true;
   }
 }
 
 /** The faults that a served disk is asked for, and how often each kind fired. */
 export class FaultRules {
-  readonly counts: Record<ServedFaultKind, number> = {
-    'read-error': 0,
-    'write-error': 0,
-    'flush-error': 0,
-    'latent-error': 0,
-    'bit-rot': 0,
-    'lost-write': 0,
-    'lying-flush': 0,
-  };
+  readonly counts: Record<ServedFaultKind, number> = Object.fromEntries(
+    mediaFaultKinds.map((kind) => [kind, 0]),
+  ) as Record<ServedFaultKind, number>;
+  readonly #sectorBytes: number;
+  readonly #sectorCount: number;
+  readonly #release: () => void;
   #rules: Rule[] = [];
+
+  /** @param release called when requests that hang are to go on */
+  constructor(sectorBytes: number, sectorCount: number, release: () => void) {
+    this.#sectorBytes = sectorBytes;
+    this.#sectorCount = sectorCount;
+    this.#release = release;
+  }
 
   /** Whether there is anything to ask: the disk's fast path. */
   get none(): boolean {
@@ -111,76 +90,107 @@ export class FaultRules {
 
   /** @throws TypeError, RangeError for what is no fault; CodedError E2BIG for too many */
   add(fault: ServedFault): void {
-    check(fault);
+    assertServedFault(fault, this.#sectorCount);
     if (this.#rules.length >= MAX_RULES)
       throw new CodedError('E2BIG', `fault: there are ${MAX_RULES} already: clear some`);
     this.#rules.push(new Rule(fault));
   }
 
-  /** Takes all back, or those of a kind. What is rotten reads as it should again. @returns how many there were */
+  /**
+   * Takes all back, or those of a kind. What is rotten reads as it should again, what hangs goes on.
+   * @returns how many there were
+   */
   clear(kind?: ServedFaultKind): number {
-    if (kind !== undefined) checkKind(kind);
+    if (kind !== undefined) assertFaultKind(kind);
     const before = this.#rules.length;
     this.#rules = kind === undefined ? [] : this.#rules.filter(({ fault }) => fault.kind !== kind);
+    if (kind === undefined || kind === 'hung-request') this.#release();
     return before - this.#rules.length;
   }
 
-  /** To be asked before a read. @throws DeviceError EIO */
-  beforeRead(sector: number, sectorCount: number): void {
-    this.#failIf('read-error', sector, sectorCount);
-    for (const rule of this.#of('latent-error', sector, sectorCount)) {
-      const bad = firstSpoiled(rule, sector, sectorCount);
-      if (bad === undefined || !rule.fires()) continue;
-      this.counts['latent-error']++;
-      throw new DeviceError('EIO', `latent-error: sector ${bad} can't be read until it is rewritten`);
-    }
+  /** What was in the controller, and not on the medium, is gone: requests that hang, and what is read stale. */
+  powerFailed(): void {
+    this.#rules = this.#rules.filter(({ fault, hasFired }) => fault.kind !== 'hung-request' || !hasFired);
+    for (const rule of this.#rules) rule.before?.clear();
+    this.#release();
   }
 
-  /** Lets rotten bits show in what was read. */
-  afterRead(sector: number, target: Uint8Array, sectorBytes: number): void {
-    const sectorCount = target.length / sectorBytes;
-    for (const rule of this.#of('bit-rot', sector, sectorCount)) {
-      if (firstSpoiled(rule, sector, sectorCount) === undefined || !rule.fires()) continue;
-      this.counts['bit-rot']++;
-      const bit = (rule.fault.bit ?? 0) % (sectorBytes * 8);
-      for (let i = 0; i < sectorCount; i++) {
-        if (rule.spoiled?.has(sector + i)) target[i * sectorBytes + (bit >>> 3)]! ^= 1 << (bit & 7);
+  /** Whether an operation never completes. To be asked once for each, with no sectors for a flush. */
+  hangs(kind: OperationKind, sector: number, sectorCount: number): boolean {
+    return this.#of('hung-request', sector, sectorCount).some(
+      (rule) => rule.concerns(kind) && this.#fires(rule, 'hung-request'),
+    );
+  }
+
+  /** Milliseconds by which an operation takes longer. To be asked once for each. */
+  delayMs(kind: OperationKind, sector: number, sectorCount: number): number {
+    let delayMs = 0;
+    for (const rule of this.#of('latency-spike', sector, sectorCount)) {
+      if (rule.concerns(kind) && this.#fires(rule, 'latency-spike')) delayMs += rule.fault.delayMs ?? 0;
+    }
+    return delayMs;
+  }
+
+  /**
+   * Reads through the faults.
+   * @param read reads from the device as it is
+   * @throws DeviceError EIO
+   */
+  read(sector: number, target: Uint8Array, read: (sector: number, target: Uint8Array) => void): void {
+    const sectorCount = target.length / this.#sectorBytes;
+    this.#failIf('read-error', sector, sectorCount);
+    const from = this.#misdirected('misdirected-read', sector, sectorCount);
+    if (from === sector) this.#failIfLatent(sector, sectorCount);
+    read(from, target);
+    if (from !== sector) return;
+    this.#age(sector, sectorCount, target);
+    this.#rot(sector, sectorCount, target);
+  }
+
+  /** To be asked before a write. */
+  planWrite(sector: number, sectorCount: number): ServedWrite {
+    for (const rule of this.#of('write-error', sector, sectorCount)) {
+      if (!this.#fires(rule, 'write-error')) continue;
+      const written = Math.min(rule.fault.writtenSectors ?? 0, sectorCount);
+      return { sector, sectorCount: written, error: asked('write-error') };
+    }
+    if (this.#any('lost-write', sector, sectorCount)) return { sector, sectorCount: 0, error: undefined };
+    const to = this.#misdirected('misdirected-write', sector, sectorCount);
+    return { sector: to, sectorCount, error: undefined };
+  }
+
+  /**
+   * To be asked before a discard, or zeros.
+   * @returns whether it is to be lost
+   * @throws DeviceError EIO
+   */
+  losesZeros(sector: number, sectorCount: number): boolean {
+    this.#failIf('write-error', sector, sectorCount);
+    return this.#any('lost-write', sector, sectorCount);
+  }
+
+  /**
+   * To be told before sectors are changed: what was spoiled there is gone, what they held is kept where it is to be read.
+   * @param read reads from the device as it is
+   */
+  changing(sector: number, sectorCount: number, read: (sector: number, target: Uint8Array) => void): void {
+    for (const { first, last, spoiled, before } of this.#rules) {
+      if (spoiled === undefined && before === undefined) continue;
+      const end = Math.min(last + 1, sector + sectorCount);
+      for (let each = Math.max(first, sector); each < end; each++) {
+        spoiled?.delete(each);
+        if (before === undefined) continue;
+        const bytes = before.get(each) ?? new Uint8Array(this.#sectorBytes);
+        read(each, bytes);
+        before.set(each, bytes);
       }
     }
   }
 
-  /**
-   * To be asked before a write, a discard, or zeros.
-   * @returns whether it is to be lost
-   * @throws DeviceError EIO
-   */
-  beforeWrite(sector: number, sectorCount: number): boolean {
-    this.#failIf('write-error', sector, sectorCount);
-    for (const rule of this.#of('lost-write', sector, sectorCount)) {
-      if (!rule.fires()) continue;
-      this.counts['lost-write']++;
-      return true;
-    }
-    for (const { spoiled } of this.#rules) {
-      if (spoiled === undefined || spoiled.size === 0) continue;
-      for (let i = 0; i < sectorCount; i++) spoiled.delete(sector + i);
-    }
-    return false;
-  }
-
-  /**
-   * To be asked before a flush, and whether a FUA write is to be durable.
-   * @returns whether it is to be a lie
-   * @throws DeviceError EIO
-   */
-  beforeFlush(): boolean {
-    this.#failIf('flush-error', 0, 1);
-    for (const rule of this.#of('lying-flush', 0, 1)) {
-      if (!rule.fires()) continue;
-      this.counts['lying-flush']++;
-      return true;
-    }
-    return false;
+  /** To be asked before a flush. @returns whether it is carried out, or said to be, or fails for good */
+  planFlush(): 'done' | 'lie' | 'failure' {
+    if (this.#any('flush-error', 0, 0)) return 'failure';
+    return this.#any('lying-flush', 0, 0) ? 'lie' : 'done';
   }
 
   /** Whether FUA means nothing now. Counts nothing: it is the write's flag, not an operation. */
@@ -188,11 +198,56 @@ export class FaultRules {
     return this.#rules.some(({ fault }) => fault.kind === 'lying-flush');
   }
 
+  #fires(rule: Rule, kind: ServedFaultKind): boolean {
+    if (!rule.fires()) return false;
+    this.counts[kind]++;
+    return true;
+  }
+
+  #any(kind: ServedFaultKind, sector: number, sectorCount: number): boolean {
+    return this.#of(kind, sector, sectorCount).some((rule) => this.#fires(rule, kind));
+  }
+
   #failIf(kind: ServedFaultKind, sector: number, sectorCount: number): void {
+    if (this.#any(kind, sector, sectorCount)) throw asked(kind);
+  }
+
+  #failIfLatent(sector: number, sectorCount: number): void {
+    for (const rule of this.#of('latent-error', sector, sectorCount)) {
+      const bad = firstSpoiled(rule, sector, sectorCount);
+      if (bad === undefined || !this.#fires(rule, 'latent-error')) continue;
+      throw new DeviceError('EIO', `latent-error: sector ${bad} can't be read until it is rewritten`);
+    }
+  }
+
+  /** Where a request goes: as a rule where it should. */
+  #misdirected(kind: ServedFaultKind, sector: number, sectorCount: number): number {
     for (const rule of this.#of(kind, sector, sectorCount)) {
-      if (!rule.fires()) continue;
-      this.counts[kind]++;
-      throw new DeviceError('EIO', `${kind}: as it was asked for`);
+      const { toSector } = rule.fault;
+      const end = this.#sectorCount - sectorCount;
+      const to = toSector === undefined ? oneBitOff(sector, sectorCount, end) : Math.min(toSector, end);
+      if (to !== sector && this.#fires(rule, kind)) return to;
+    }
+    return sector;
+  }
+
+  /** Lets what sectors held before show in what was read. */
+  #age(sector: number, sectorCount: number, target: Uint8Array): void {
+    for (const rule of this.#of('stale-read', sector, sectorCount)) {
+      const old = Array.from({ length: sectorCount }, (_, i) => rule.before?.get(sector + i));
+      if (old.every((bytes) => bytes === undefined) || !this.#fires(rule, 'stale-read')) continue;
+      for (const [i, bytes] of old.entries()) if (bytes !== undefined) target.set(bytes, i * this.#sectorBytes);
+    }
+  }
+
+  /** Lets rotten bits show in what was read. */
+  #rot(sector: number, sectorCount: number, target: Uint8Array): void {
+    for (const rule of this.#of('bit-rot', sector, sectorCount)) {
+      if (firstSpoiled(rule, sector, sectorCount) === undefined || !this.#fires(rule, 'bit-rot')) continue;
+      const bit = (rule.fault.bit ?? 0) % (this.#sectorBytes * 8);
+      for (let i = 0; i < sectorCount; i++) {
+        if (rule.spoiled?.has(sector + i)) target[i * this.#sectorBytes + (bit >>> 3)]! ^= 1 << (bit & 7);
+      }
     }
   }
 
@@ -201,32 +256,21 @@ export class FaultRules {
   }
 }
 
+function asked(kind: ServedFaultKind): DeviceError {
+  return new DeviceError('EIO', `${kind}: as it was asked for`);
+}
+
 function firstSpoiled(rule: Rule, sector: number, sectorCount: number): number | undefined {
   for (let i = sector; i < sector + sectorCount; i++) if (rule.spoiled?.has(i)) return i;
   return undefined;
 }
 
-function checkKind(kind: unknown): asserts kind is ServedFaultKind {
-  if (KINDS.includes(kind as ServedFaultKind)) return;
-  throw new RangeError(`kind: expected one of ${KINDS.join(', ')}, got ${describeValue(kind)}`);
-}
-
-function check({ kind, firstSector, lastSector, nth, times, bit }: ServedFault): void {
-  checkKind(kind);
-  if (firstSector !== undefined) assertInteger(firstSector, 'firstSector');
-  if (lastSector !== undefined) {
-    if (firstSector === undefined) throw new RangeError('lastSector: it goes with firstSector');
-    assertInteger(lastSector, 'lastSector', firstSector);
+/** The nearest place with one bit of the address wrong that the request neither reaches nor leaves the disk by. */
+function oneBitOff(sector: number, sectorCount: number, end: number): number {
+  for (let bit = 1; bit <= end; bit *= 2) {
+    if (bit < sectorCount) continue;
+    const to = Math.floor(sector / bit) % 2 === 0 ? sector + bit : sector - bit;
+    if (to <= end) return to;
   }
-  if (nth !== undefined) assertInteger(nth, 'nth', 1);
-  if (times !== undefined) assertInteger(times, 'times', 1);
-  if (bit !== undefined) {
-    if (kind !== 'bit-rot') throw new RangeError('bit: it goes with bit-rot');
-    assertInteger(bit, 'bit', 0, 4096 * 8 - 1);
-  }
-  if (WITHOUT_SECTORS.includes(kind) && firstSector !== undefined)
-    throw new RangeError(`firstSector: a flush has no place, so ${kind} takes none`);
-  if (!NEED_SECTORS.includes(kind)) return;
-  if (firstSector === undefined) throw new RangeError(`firstSector: ${kind} needs to know where`);
-  assertInteger((lastSector ?? firstSector) - firstSector + 1, 'sectors', 1, MAX_SPOILED_SECTORS);
+  return sector;
 }

@@ -1,8 +1,7 @@
 import { describeValue } from '../../core/index.ts';
 import type { OperationKind } from '../../faults/index.ts';
+import { MAX_DELAY_MS } from './served-faults.ts';
 
-/** The longest that a reply may be held back. */
-const MAX_LATENCY_MS = 3_600_000;
 const KINDS: readonly OperationKind[] = ['read', 'write', 'flush', 'discard', 'writeZeroes'];
 
 /** How long, in milliseconds, the success of an operation of a kind is held back; fractions allowed. */
@@ -27,8 +26,8 @@ export class LatencyTable {
         throw new RangeError(`latency: expected kinds of ${KINDS.join(', ')}, got ${describeValue(kind)}`);
       }
       if (typeof value !== 'number') throw new TypeError(`${kind}: expected milliseconds, got ${describeValue(value)}`);
-      if (!(value >= 0 && value <= MAX_LATENCY_MS)) {
-        throw new RangeError(`${kind}: expected from 0 to ${MAX_LATENCY_MS} ms, got ${value}`);
+      if (!(value >= 0 && value <= MAX_DELAY_MS)) {
+        throw new RangeError(`${kind}: expected from 0 to ${MAX_DELAY_MS} ms, got ${value}`);
       }
     }
     for (const kind of KINDS) this.#byKindMs[kind] = latency[kind] ?? 0;

@@ -85,7 +85,7 @@ export class ServedDisk implements BlockDevice {
   /** How long success is held back by those who serve the disk. */
   readonly latency: LatencyTable = new LatencyTable();
   /** What the medium does wrong. */
-  readonly faults: FaultRules = new FaultRules();
+  readonly faults: FaultRules;
   readonly #device: Medium;
   readonly #cache: VolatileCache | undefined;
   #power: PowerState = 'on';
@@ -95,6 +95,8 @@ export class ServedDisk implements BlockDevice {
   #scheduled: ScheduledCut | undefined;
   #observer: OperationObserver | undefined;
   readonly #listeners = new Set<(power: PowerState) => void>();
+  readonly #releaseListeners = new Set<() => void>();
+  readonly #readRaw = (sector: number, target: Uint8Array): void => this.#device.read(sector, target);
 
   /** @param medium is the disk's from now on, and closed with it */
   constructor(medium: Medium, options: ServedDiskOptions = {}) {
@@ -108,6 +110,9 @@ export class ServedDisk implements BlockDevice {
     this.zeroesFast = medium.extent !== undefined;
     this.readOnly = medium.readOnly || (options.readOnly ?? false);
     this.features = { flush: true, fua: true, discard: true, writeZeroes: true, writeCache: this.#cache !== undefined };
+    this.faults = new FaultRules(this.sectorBytes, this.sectorCount, () => {
+      for (const listener of [...this.#releaseListeners]) listener();
+    });
   }
 
   get power(): PowerState {
@@ -152,13 +157,33 @@ export class ServedDisk implements BlockDevice {
     return () => this.#listeners.delete(listener);
   }
 
+  /** Calls `listener` when requests that {@link hangs} held are to go on, or to fail. @returns ends that */
+  onRelease(listener: () => void): () => void {
+    this.#releaseListeners.add(listener);
+    return () => this.#releaseListeners.delete(listener);
+  }
+
+  /**
+   * Whether an operation never completes, until {@link onRelease}: for those who serve the disk to ask once for each,
+   * before a read or a flush, after the rest. A flush has no sectors.
+   */
+  hangs(kind: OperationKind, sector: number, sectorCount: number): boolean {
+    return !this.faults.none && this.faults.hangs(kind, sector, sectorCount);
+  }
+
+  /** For how many milliseconds the success of an operation is held back: for those who serve the disk to ask once for each. */
+  delayMs(kind: OperationKind, sector: number, sectorCount: number): number {
+    const delayMs = this.latency.of(kind);
+    return this.faults.none ? delayMs : delayMs + this.faults.delayMs(kind, sector, sectorCount);
+  }
+
   read(sector: number, target: Uint8Array): void {
     const sectorCount = checkTransfer(this, sector, target);
     const cut = this.#enter('read', sector, sectorCount);
     this.counts.reads++;
     try {
       if (this.faults.none) this.#device.read(sector, target);
-      else this.#readFaulty(sector, target);
+      else this.faults.read(sector, target, this.#readRaw);
     } catch (error) {
       this.#fail(error);
     }
@@ -174,7 +199,8 @@ export class ServedDisk implements BlockDevice {
     try {
       // A write that the power fails in is not durable, whatever it asked for.
       const isDurable = fua && !cut && !this.faults.liesAboutFua;
-      if (!this.#isLost(sector, sectorCount)) this.#device.write(sector, source, isDurable ? options : undefined);
+      if (this.faults.none) this.#device.write(sector, source, isDurable ? options : undefined);
+      else this.#writeFaulty(sector, source, isDurable ? options : undefined);
     } catch (error) {
       this.#fail(error);
     }
@@ -188,7 +214,8 @@ export class ServedDisk implements BlockDevice {
     if (cut) this.#cutInFlight();
     this.#operation++;
     try {
-      if (this.faults.none || !this.faults.beforeFlush()) this.#device.flush();
+      if (this.faults.none) this.#device.flush();
+      else this.#flushFaulty();
     } catch (error) {
       this.#fail(error);
     }
@@ -231,12 +258,14 @@ export class ServedDisk implements BlockDevice {
   cut(): void {
     if (this.#power !== 'on')
       throw new CodedError('EINVAL', 'cut: the power is off already: bring the disk back first');
+    // Where that fails, because the image can't be read, nothing has happened.
+    this.#cache?.cut();
     this.#generation++;
     this.counts.cuts++;
     this.#scheduled = undefined;
-    this.#cache?.cut();
     this.#observer?.cut();
     this.#switch('off');
+    this.faults.powerFailed();
   }
 
   /** The power fails later; replaces what was scheduled before. Undefined: nothing is scheduled any more. */
@@ -278,14 +307,21 @@ export class ServedDisk implements BlockDevice {
     return this.#device.extent?.(sector, sectorCount) ?? sectorCount;
   }
 
-  #readFaulty(sector: number, target: Uint8Array): void {
-    this.faults.beforeRead(sector, target.length / this.sectorBytes);
-    this.#device.read(sector, target);
-    this.faults.afterRead(sector, target, this.sectorBytes);
+  #writeFaulty(sector: number, source: Uint8Array, options: WriteOptions | undefined): void {
+    const plan = this.faults.planWrite(sector, source.length / this.sectorBytes);
+    if (plan.sectorCount > 0) {
+      this.faults.changing(plan.sector, plan.sectorCount, this.#readRaw);
+      this.#device.write(plan.sector, source.subarray(0, plan.sectorCount * this.sectorBytes), options);
+    }
+    if (plan.error !== undefined) throw plan.error;
   }
 
-  #isLost(sector: number, sectorCount: number): boolean {
-    return !this.faults.none && this.faults.beforeWrite(sector, sectorCount);
+  #flushFaulty(): void {
+    const plan = this.faults.planFlush();
+    if (plan === 'done') this.#device.flush();
+    if (plan !== 'failure') return;
+    this.#cache?.abandon();
+    throw new DeviceError('EIO', 'flush-error: as it was asked for; what was to become durable is given up');
   }
 
   #zero(
@@ -298,7 +334,8 @@ export class ServedDisk implements BlockDevice {
     const cut = this.#enter(kind, sector, sectorCount);
     this.#operation++;
     try {
-      const isLost = this.#isLost(sector, sectorCount);
+      const isLost = !this.faults.none && this.faults.losesZeros(sector, sectorCount);
+      if (!isLost && !this.faults.none) this.faults.changing(sector, sectorCount, this.#readRaw);
       if (!isLost && kind === 'discard') this.#device.discard(sector, sectorCount);
       if (!isLost && kind === 'writeZeroes') this.#device.writeZeroes(sector, sectorCount, options);
     } catch (error) {

@@ -22,7 +22,7 @@ export class Request {
   message = '';
   /** Number of the last operation on the disk that belongs to it; 0 for none. */
   operation = 0;
-  /** Whether it has waited as long as the disk's latency says. */
+  /** Whether it has waited as long as the disk's latency says, or hung. */
   waited = false;
 
   /** Reads a header, whose magic number has been checked. */

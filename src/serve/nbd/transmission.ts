@@ -4,6 +4,7 @@ import { BLOCK_STATUS_BYTES, putBlockStatus } from './block-status.ts';
 import { Collector } from './collector.ts';
 import type { NbdExport } from './export.ts';
 import type { Agreement } from './handshake.ts';
+import { HeldRequests } from './held-requests.ts';
 import {
   CHUNK,
   CHUNK_BYTES,
@@ -17,7 +18,7 @@ import {
 } from './protocol.ts';
 import { MAX_HEADER_BYTES, putChunk, putDataChunk, putErrorChunk, putHoleChunk, putSimpleReply } from './replies.ts';
 import { type ReplyBuffer, ReplyStream, type Sink } from './reply-stream.ts';
-import { operationKind, Request, validate } from './request.ts';
+import { Request, validate } from './request.ts';
 import type { NbdStatistics } from './statistics.ts';
 
 /** What a transmission needs of its connection. */
@@ -41,8 +42,6 @@ const GATHER_BYTES = 256 * 1024;
 const ZERO_PIECE_BYTES = 4 * 1024 * 1024;
 /** Bytes that a connection moves before the others get their turn. */
 const TURN_BYTES = 1024 * 1024;
-/** Requests that may wait for the disk's latency. */
-const MAX_WAITING = 1024;
 /** What a request without data counts in a turn. */
 const REQUEST_COST_BYTES = 512;
 
@@ -76,9 +75,7 @@ export class Transmission {
   #input: Uint8Array | undefined;
   #inputView: DataView | undefined;
   #at = 0;
-  #waiting = 0;
-  readonly #due: Request[] = [];
-  readonly #timersSet = new Set<Cancel>();
+  readonly #held: HeldRequests;
   #disconnecting = false;
   #ended = false;
   #pumping = false;
@@ -94,6 +91,7 @@ export class Transmission {
     this.#statistics = statistics;
     this.#generation = exported.disk.generation;
     this.#bytes = new ByteAccess(exported.disk);
+    this.#held = new HeldRequests(exported.disk, timers, () => this.#pump());
     this.#out = new ReplyStream(peer, () => this.#pump());
   }
 
@@ -117,10 +115,8 @@ export class Transmission {
   close(): void {
     this.#ended = true;
     this.#turn?.();
-    for (const cancel of this.#timersSet) cancel();
-    this.#timersSet.clear();
+    this.#held.close();
     this.#input = undefined;
-    this.#due.length = 0;
   }
 
   /** Goes on as far as input, room for output and this turn allow. */
@@ -139,7 +135,7 @@ export class Transmission {
     this.#pumping = false;
     if (this.#ended) return;
     this.#out.flush();
-    if (this.#disconnecting && this.#work === 'none' && this.#waiting === 0 && this.#due.length === 0) {
+    if (this.#disconnecting && this.#work === 'none' && !this.#held.isPending) {
       this.#ended = true;
       this.#peer.end();
       return;
@@ -180,14 +176,15 @@ export class Transmission {
 
   /** Takes a request in hand: one that has waited, or the next one that came in. */
   #next(): boolean {
-    const due = this.#due.shift();
+    const due = this.#held.next();
     if (due !== undefined) {
       this.#request = due;
       this.#checkGeneration(due);
       this.#work = due.type === COMMAND.read && due.error === ERROR.none ? 'read' : 'reply';
+      if (due.type === COMMAND.flush && due.operation === 0 && due.error === ERROR.none) this.#flush();
       return true;
     }
-    if (this.#disconnecting || this.#waiting >= MAX_WAITING) return false;
+    if (this.#disconnecting || this.#held.isFull) return false;
     const request = this.#own;
     if (!this.#parseHeader(request)) return false;
     this.#request = request;
@@ -242,6 +239,10 @@ export class Transmission {
         if (!this.#holdBack()) this.#work = 'read';
         return;
       case COMMAND.flush:
+        if (this.#held.hangs(request)) {
+          this.#work = 'none';
+          return;
+        }
         this.#flush();
         this.#finish();
         return;
@@ -286,23 +287,10 @@ export class Transmission {
     if (this.#request.error === ERROR.none) this.#holdBack();
   }
 
-  /** @returns whether the disk's latency holds the request back; then no request is in hand */
+  /** @returns whether the disk holds the request back; then no request is in hand */
   #holdBack(): boolean {
-    const kind = operationKind(this.#request.type);
-    if (kind === undefined || this.#request.waited) return false;
-    const delayMs = this.#exported.disk.latency.of(kind);
-    if (delayMs === 0) return false;
-    const held = this.#request.copy();
-    held.waited = true;
-    this.#waiting++;
+    if (!this.#held.holds(this.#request)) return false;
     this.#work = 'none';
-    const cancel = this.#timers.after(delayMs, () => {
-      this.#timersSet.delete(cancel);
-      this.#waiting--;
-      this.#due.push(held);
-      this.#pump();
-    });
-    this.#timersSet.add(cancel);
     return true;
   }
 
