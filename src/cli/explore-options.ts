@@ -1,6 +1,15 @@
 import { Command, Option } from 'commander';
 import { profiles } from '../faults/index.ts';
-import { brokenRules, repairBreaks, repairs, serviceBreaks, services, workloads } from '../testing/index.ts';
+import {
+  brokenRules,
+  repairBreaks,
+  repairs,
+  scrubBreaks,
+  scrubs,
+  serviceBreaks,
+  services,
+  workloads,
+} from '../testing/index.ts';
 import type { CommandContext } from './command.ts';
 import { runExplore } from './explore-command.ts';
 import { type ExploreFlags, parseShard } from './explore-flags.ts';
@@ -17,6 +26,8 @@ ${Object.entries(services)
   .join('\n')}
 fsck --repair of a store that the medium has damaged (docs/storage/fsck.md):
   ${Object.keys(repairs).join(', ')}
+A scrub beside puts, of a store that the medium spoils meanwhile (docs/storage/scrub.md):
+  ${Object.keys(scrubs).join(', ')}
 A file exports a scenario as default or as "scenario", or a function that makes one.
 
 Disks (--profile), by what a cut may do to what was not flushed:
@@ -36,8 +47,8 @@ and of updated and keystored also:
 ${Object.entries(serviceBreaks)
   .map(([name, what]) => `  ${name.padEnd(14)} ${what}`)
   .join('\n')}
-of the repairs instead:
-${Object.entries(repairBreaks)
+of the repairs and scrubs instead:
+${[...Object.entries(repairBreaks), ...Object.entries(scrubBreaks)]
   .map(([name, { what }]) => `  ${name.padEnd(14)} ${what}`)
   .join('\n')}
 

@@ -13,6 +13,7 @@ import type { Output } from './output.ts';
 import { policyCommand } from './policy-command.ts';
 import { replayCommand } from './replay-command.ts';
 import { misuse } from './scenarios.ts';
+import { scrubCommand } from './scrub-command.ts';
 import { selfTestCommand } from './selftest-command.ts';
 import { serveCommand } from './serve-command.ts';
 import { statefsdCommand } from './statefsd-command.ts';
@@ -31,6 +32,7 @@ const COMMANDS: readonly MakeCommand[] = [
   statefsdCommand,
   fsckCommand,
   inspectCommand,
+  scrubCommand,
 ];
 
 /**

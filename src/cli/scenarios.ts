@@ -11,7 +11,11 @@ import {
   repairBreaks,
   repairScenario,
   repairs,
+  type ScrubCase,
   type ServiceBreak,
+  scrubBreaks,
+  scrubScenario,
+  scrubs,
   serviceBreaks,
   serviceScenario,
   services,
@@ -27,6 +31,8 @@ export interface ScenarioSettings {
   readonly broken: string | undefined;
 }
 
+/** The scenarios that ship with powercut, by name. */
+const SHIPPED: readonly Readonly<Record<string, unknown>>[] = [workloads, services, repairs, scrubs];
 /** The folder of powercut's own code. */
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const SCRIPT = /\.[cm]?[jt]s$/;
@@ -40,9 +46,10 @@ export async function loadScenario(name: string, settings: ScenarioSettings): Pr
   if (Object.hasOwn(workloads, name)) return builtIn(name, settings);
   if (Object.hasOwn(services, name)) return builtInService(name, settings);
   if (Object.hasOwn(repairs, name)) return builtInRepair(name, settings);
+  if (Object.hasOwn(scrubs, name)) return builtInScrub(name, settings);
   if (SCRIPT.test(name)) return fromFile(name, settings);
   throw misuse(
-    `scenario: expected one of ${[...Object.keys(workloads), ...Object.keys(services), ...Object.keys(repairs)].join(', ')}, or a .ts or .js file, got ${describeValue(name)}`,
+    `scenario: expected one of ${SHIPPED.flatMap(Object.keys).join(', ')}, or a .ts or .js file, got ${describeValue(name)}`,
   );
 }
 
@@ -58,12 +65,17 @@ export function tokenPath(name: string): string | undefined {
 
 /** Whether a scenario of that name ships with powercut. */
 export function isShipped(name: string): boolean {
-  return [workloads, services, repairs].some((shipped) => Object.hasOwn(shipped, name));
+  return SHIPPED.some((shipped) => Object.hasOwn(shipped, name));
 }
 
 /** What is taken away by `--break NAME`, in words. */
 export function whatBreaks(name: string): string {
-  return brokenRules[name]?.what ?? repairBreaks[name]?.what ?? serviceBreaks[name as ServiceBreak];
+  return (
+    brokenRules[name]?.what ??
+    repairBreaks[name]?.what ??
+    scrubBreaks[name]?.what ??
+    serviceBreaks[name as ServiceBreak]
+  );
 }
 
 function builtIn(name: string, settings: ScenarioSettings): Scenario {
@@ -91,6 +103,13 @@ function builtInRepair(name: string, { broken, sizeBytes }: ScenarioSettings): S
   checkBreak(broken, Object.keys(repairBreaks));
   const repairRules = broken === undefined ? undefined : repairBreaks[broken]?.repairRules;
   return repairScenario(repairs[name] as RepairCase, repairRules === undefined ? {} : { repairRules }) as Scenario;
+}
+
+function builtInScrub(name: string, { broken, sizeBytes }: ScenarioSettings): Scenario {
+  if (sizeBytes !== undefined) throw hasOwnSize(name);
+  checkBreak(broken, Object.keys(scrubBreaks));
+  const rules = broken === undefined ? undefined : scrubBreaks[broken]?.rules;
+  return scrubScenario(scrubs[name] as ScrubCase, rules === undefined ? {} : { rules }) as Scenario;
 }
 
 function checkBreak(broken: string | undefined, names: readonly string[]): void {

@@ -112,6 +112,11 @@ export class Compactor {
     return Math.max(0, this.#in.keys.space.boundSectors - this.#doneSectors);
   }
 
+  /** The copy of `key` that was written already, durable or not. */
+  copyOf(key: string): IndexEntry | undefined {
+    return this.#target.get(key);
+  }
+
   /** To be told of each record that enters the index. */
   noteSet(entry: IndexEntry): void {
     // A walk that has come to its end does not go on by itself.

@@ -21,6 +21,8 @@ export class KeySpace {
   #entries: Map<string, IndexEntry> = new Map();
   #sorted: string[] | undefined;
   #lostCount = 0;
+  /** Entries as they were before the log moved, where their records still stand. */
+  #leftBehind: ReadonlyMap<string, IndexEntry> | undefined;
   /** Show the entries as they are; to be given a copy before they change. */
   #shares: SharedEntries[] = [];
 
@@ -92,6 +94,7 @@ export class KeySpace {
   takeOver(other: KeySpace): void {
     // Whoever shares the old entries keeps them: nothing changes those any more.
     this.#shares = [];
+    this.#leftBehind = this.#entries;
     this.#entries = other.#entries;
     this.#space = other.#space;
     this.#quotas = other.#quotas;
@@ -114,6 +117,16 @@ export class KeySpace {
       found.push(key);
     }
     return found;
+  }
+
+  /** The record of `key` in the region that the log has left. */
+  leftBehind(key: string): IndexEntry | undefined {
+    return this.#leftBehind?.get(key);
+  }
+
+  /** To be called before anything is written to the region that the log has left. */
+  forgetLeftBehind(): void {
+    this.#leftBehind = undefined;
   }
 
   /** For a variant that forgets what it holds. */

@@ -9,6 +9,7 @@ import type { IndexEntry } from './index-entry.ts';
 import { FEATURE_LONG_COMMITS, FLAG_ORDERED, FRAME_HEADER_BYTES, KIND_PUT } from './layout.ts';
 import type { PayloadStore } from './payload.ts';
 import type { Barrier, StoreRules } from './rules.ts';
+import type { Superblock } from './superblock.ts';
 import type { Frontier, SuperblockPair } from './superblock-pair.ts';
 
 /**
@@ -119,6 +120,16 @@ export class LogWriter {
 
   get lastSequence(): number {
     return this.#issuedSequence;
+  }
+
+  /** The superblock that is current, as it was written. */
+  get superblock(): Superblock {
+    return this.#superblocks.current;
+  }
+
+  /** Where the log ends: everything before was issued whole, durable or not. */
+  get end(): LogEnd {
+    return { tailSector: this.#tailSector, payloadFloor: this.#payloadFloor, lastSequence: this.#issuedSequence };
   }
 
   /** The error after which nothing more is written; undefined while all is well. */
@@ -237,6 +248,40 @@ export class LogWriter {
     this.#durableSequence = this.#issuedSequence;
     this.#durableSector = tailSector;
     this.#durableFloor = payloadFloor;
+  }
+
+  /** See {@link SuperblockPair.read}. */
+  readSuperblocks(): readonly [string | undefined, string | undefined] {
+    return this.#superblocks.read();
+  }
+
+  /**
+   * Writes superblock copies anew, durably. Never the last one that is right: the older copy is replaced in turn, and the
+   * newer one in its own place, or in turn once the older is right again.
+   * @param wrong those that do not read as they were written
+   */
+  mendSuperblocks(wrong: readonly (0 | 1)[]): void {
+    const pair = this.#superblocks;
+    const newer = pair.currentCopy;
+    const flush = (): void => this.flush('scrub');
+    const inTurn = (): void => {
+      if (!this.#hasLife) {
+        this.openLife();
+        return;
+      }
+      pair.advance(this.#frontier(), flush);
+      flush();
+    };
+    this.#guard('writing a superblock anew', true, () => {
+      const isOlderWrong = wrong.some((copy) => copy !== newer);
+      if (isOlderWrong) inTurn();
+      if (!wrong.includes(newer)) return;
+      if (isOlderWrong || !this.#rules.scrub.ownPlace) inTurn();
+      else {
+        pair.rewrite();
+        flush();
+      }
+    });
   }
 
   #frontier(): Frontier {

@@ -4,6 +4,7 @@ import type { CommitMode } from './log-writer.ts';
 import { checkQuotas, type Quota, type QuotaCrossing } from './quota.ts';
 import type { Damage } from './replay.ts';
 import { type StoreRules, soundRules } from './rules.ts';
+import type { ScrubFinding } from './scrub-report.ts';
 
 /** Limits of each operation. */
 export interface Budgets {
@@ -46,6 +47,16 @@ export type StoreEvent =
       readonly freeBytes: number;
       readonly error?: unknown;
     }
+  /** A scrub began, or came to its end: see {@link ScrubReport}. */
+  | {
+      readonly type: 'scrub';
+      readonly phase: 'started' | 'finished';
+      readonly verifiedBytes: number;
+      readonly damaged: number;
+      readonly mended: number;
+    }
+  /** A scrub found something damaged; or put it right, which `mended` says how. */
+  | { readonly type: 'scrub-damage' | 'scrub-mended'; readonly finding: ScrubFinding }
   /** A soft limit of a quota was crossed; the change succeeded. */
   | ({ readonly type: 'quota' } & QuotaCrossing)
   /** The soft latency budget was exceeded. */

@@ -148,13 +148,25 @@ export class PayloadStore {
     return count;
   }
 
+  /**
+   * Verifies some frames of an extent; see {@link copy}.
+   * @returns how many
+   * @throws StateFsError as {@link read}
+   */
+  verify(extent: Extent, first: number, take: (chunk: Uint8Array) => void): number {
+    this.#prepare(extent);
+    const count = Math.min(Math.floor(STAGING_BYTES / this.#frameBytes), extent.extentFrames - first);
+    this.#device.read(extent.extentSector + first * this.#frameSectors, this.#batch(extent, first, count));
+    for (let i = 0; i < count; i++) take(this.#chunk(extent, first + i, i * this.#frameBytes));
+    return count;
+  }
+
   #eachChunk(extent: Extent, take: (frame: number, chunk: Uint8Array) => void): void {
     this.#prepare(extent);
     const perBatch = Math.floor(STAGING_BYTES / this.#frameBytes);
-    for (let frame = 0; frame < extent.extentFrames; frame += perBatch) {
-      const count = Math.min(perBatch, extent.extentFrames - frame);
-      this.#device.read(extent.extentSector + frame * this.#frameSectors, this.#batch(extent, frame, count));
-      for (let i = 0; i < count; i++) take(frame + i, this.#chunk(extent, frame + i, i * this.#frameBytes));
+    for (let first = 0; first < extent.extentFrames; first += perBatch) {
+      let frame = first;
+      this.verify(extent, first, (chunk) => take(frame++, chunk));
     }
   }
 

@@ -15,21 +15,33 @@ export interface StoreRules {
   readonly tombstones: boolean;
   /** Recovery counts what it finds towards the quotas. */
   readonly recoveredUsage: boolean;
+  readonly scrub: ScrubRules;
+}
+
+/** What makes a scrub sound. */
+export interface ScrubRules {
+  /** It looks at the device, and not at what the store holds in memory. */
+  readonly reads: boolean;
+  /** A superblock copy that is wrong is written anew in its own place: the other one is right, and may be all there is. */
+  readonly ownPlace: boolean;
+  /** What was written anew is read again before it is reported as mended. */
+  readonly verifies: boolean;
 }
 
 /**
  * `open`: before recovery reads, so that it reports nothing that the cache could still lose. `life`: the superblock of
  * a new life before its first frame. `temp`: temp frames before an ordered commit. `commit`: before success is
  * reported. `move`: what compaction copied, before the superblock that makes it the log. `moved`: that superblock, before
- * the next write. `close`: around the last superblock.
+ * the next write. `scrub`: a superblock that was written anew. `close`: around the last superblock.
  */
-export type Barrier = 'open' | 'life' | 'temp' | 'commit' | 'move' | 'moved' | 'close';
+export type Barrier = 'open' | 'life' | 'temp' | 'commit' | 'move' | 'moved' | 'scrub' | 'close';
 
 export const soundRules: StoreRules = {
-  barriers: { open: true, life: true, temp: true, commit: true, move: true, moved: true, close: true },
+  barriers: { open: true, life: true, temp: true, commit: true, move: true, moved: true, scrub: true, close: true },
   checksums: true,
   epochs: true,
   wholeTransactions: true,
   tombstones: true,
   recoveredUsage: true,
+  scrub: { reads: true, ownPlace: true, verifies: true },
 };

@@ -4,7 +4,7 @@ import { fail, StateFsError } from './errors.ts';
 import type { GroupOperation, GroupPlan } from './group.ts';
 import type { IndexEntry } from './index-entry.ts';
 import type { Latch } from './latch.ts';
-import { KIND_DELETE } from './layout.ts';
+import { KIND_DELETE, KIND_PUT } from './layout.ts';
 import { reservedSectors } from './live-space.ts';
 import type { CompactionMode, StoreEvent } from './options.ts';
 
@@ -52,6 +52,12 @@ export class SpaceKeeper {
   /** To be told of each deletion from the index. */
   noteDelete(was: IndexEntry): void {
     this.#compactor?.noteDelete(was, this.#in.writer.lastSequence);
+  }
+
+  /** A second copy of a record in the other region: where compaction has brought it, or where it was before the last move. */
+  copyOf({ key, sequence }: IndexEntry): IndexEntry | undefined {
+    const copy = this.#compactor?.copyOf(key) ?? this.#in.keys.leftBehind(key);
+    return copy?.kind === KIND_PUT && copy.sequence === sequence ? copy : undefined;
   }
 
   /** Moves all live records to the other region; finishes what is going on. */
@@ -129,6 +135,7 @@ export class SpaceKeeper {
     if (this.#in.isPinned()) {
       fail('EBUSY', 'compaction: an open snapshot shows records in the region that it needs: close the snapshot');
     }
+    this.#in.keys.forgetLeftBehind();
     const compactor = this.#in.latch.run(() => new Compactor(this.#in));
     this.#tell('started');
     return compactor;

@@ -4,6 +4,7 @@ import type { CommitMode } from './log-writer.ts';
 import type { QuotaUsage } from './quota.ts';
 import type { Row } from './recovery-table.ts';
 import type { Damage } from './replay.ts';
+import type { ScrubReport } from './scrub-report.ts';
 
 /** What a put may say beside key and payload. */
 export interface PutOptions {
@@ -42,6 +43,12 @@ export interface StoreStats {
   /** Whether compaction goes on, and how often it was finished since the store was opened. */
   readonly compacting: boolean;
   readonly compactions: number;
+  /** Whether a scrub goes on, and how many bytes it has verified; how often one was finished since the store was opened. */
+  readonly scrubbing: boolean;
+  readonly scrubbedBytes: number;
+  readonly scrubs: number;
+  /** What the last one came to. */
+  readonly lastScrub: ScrubReport | undefined;
   /** What the keys of each quota take up, in the order of the options. */
   readonly quotas: readonly QuotaUsage[];
   readonly lastSequence: number;

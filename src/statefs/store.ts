@@ -11,7 +11,7 @@ import { KeySpace } from './key-space.ts';
 import { checkKey, checkPrefix } from './keys.ts';
 import { Latch } from './latch.ts';
 import { Latency } from './latency.ts';
-import { KIND_DELETE } from './layout.ts';
+import { KIND_DELETE, MAX_PAYLOAD_BYTES } from './layout.ts';
 import { LiveSpace } from './live-space.ts';
 import { LogReader } from './log-reader.ts';
 import { type CommitMode, LogWriter } from './log-writer.ts';
@@ -21,6 +21,8 @@ import { PayloadStore } from './payload.ts';
 import { QuotaCounter } from './quota.ts';
 import { RecordReader } from './record-reader.ts';
 import { type Damage, type Recovered, replay } from './replay.ts';
+import type { ScrubReport } from './scrub-report.ts';
+import { Scrubber } from './scrubber.ts';
 import { Snapshot, type SnapshotHost } from './snapshot.ts';
 import { SpaceKeeper } from './space-keeper.ts';
 import type { DeleteOptions, PutOptions, RecordInfo, StoreStats } from './store-types.ts';
@@ -29,7 +31,7 @@ import { SuperblockPair } from './superblock-pair.ts';
 import { Transaction, type TransactionHost, type TransactionOptions } from './transaction.ts';
 import { Visibility } from './visibility.ts';
 
-/** What a step of compaction writes, unless told otherwise. */
+/** What a step of compaction or of a scrub reads or writes, unless told otherwise. */
 const DEFAULT_STEP_BYTES = 65_536;
 /** Most keys that one `list` returns unless told otherwise. */
 const DEFAULT_LIST_LIMIT = 10_000;
@@ -73,6 +75,10 @@ export class StateFs {
   readonly #latency: Latency;
   readonly #visibility: Visibility;
   readonly #keeper: SpaceKeeper;
+  /** While a scrub goes on. */
+  #scrubber: Scrubber | undefined;
+  #scrubCount = 0;
+  #lastScrub: ScrubReport | undefined;
   #isClosed = false;
 
   /** Use {@link open}. */
@@ -306,6 +312,36 @@ export class StateFs {
     return isDone;
   }
 
+  /**
+   * Reads everything that the store is made of from the device, and verifies it: both superblock copies, every frame of
+   * the log, every live value. What is damaged is told by events. What can be proven right is written anew, unless the
+   * store is open read-only: a superblock copy; a value of which a second copy is known; all that is live, away from
+   * damage in the log. Finishes what is going on.
+   * @returns what it came to
+   * @throws StateFsError EIO where the store has latched
+   */
+  scrub(): ScrubReport {
+    const startMs = this.#begin();
+    const report = this.#scrubSome(Number.POSITIVE_INFINITY) as ScrubReport;
+    this.#latency.end('scrub', undefined, startMs);
+    return report;
+  }
+
+  /**
+   * Does a piece of {@link scrub}: for whoever has nothing else to do just now. Changes may be made between two steps.
+   * @param maxBytes about how much to read or write; default 64 KiB. Where it meets damage in the log, a step goes on to
+   *   the next whole group
+   * @returns what the scrub came to; undefined while it goes on
+   * @throws as {@link scrub}
+   */
+  scrubStep(maxBytes: number = DEFAULT_STEP_BYTES): ScrubReport | undefined {
+    const startMs = this.#begin();
+    assertInteger(maxBytes, 'maxBytes', 1);
+    const report = this.#scrubSome(Math.ceil(maxBytes / this.#geometry.sectorBytes));
+    this.#latency.end('scrubStep', undefined, startMs);
+    return report;
+  }
+
   /** Makes every put so far durable. @throws StateFsError EIO, after which the store refuses changes; EROFS */
   sync(): void {
     const startMs = this.#begin();
@@ -334,6 +370,10 @@ export class StateFs {
       liveBytes: this.#keys.space.boundSectors * sectorBytes,
       compacting: this.#keeper.isCompacting,
       compactions: this.#keeper.compactionCount,
+      scrubbing: this.#scrubber !== undefined,
+      scrubbedBytes: (this.#scrubber ?? this.#lastScrub)?.verifiedBytes ?? 0,
+      scrubs: this.#scrubCount,
+      lastScrub: this.#lastScrub,
       quotas: this.#keys.quotas.usage(),
       lastSequence: this.#writer.lastSequence,
       epoch: this.#writer.epoch,
@@ -411,6 +451,45 @@ export class StateFs {
     if (was === undefined) return;
     this.#keys.delete(key);
     this.#keeper.noteDelete(was);
+  }
+
+  #scrubSome(sectors: number): ScrubReport | undefined {
+    if (this.#scrubber === undefined) {
+      this.#scrubber = this.#newScrubber();
+      this.#options.onEvent({ type: 'scrub', phase: 'started', verifiedBytes: 0, damaged: 0, mended: 0 });
+    }
+    let report: ScrubReport | undefined;
+    do report = this.#scrubber.step(sectors);
+    while (report === undefined && sectors === Number.POSITIVE_INFINITY);
+    if (report === undefined) return undefined;
+    this.#scrubber = undefined;
+    this.#scrubCount++;
+    this.#lastScrub = report;
+    const { verifiedBytes, damaged, mended } = report;
+    this.#options.onEvent({ type: 'scrub', phase: 'finished', verifiedBytes, damaged, mended });
+    return report;
+  }
+
+  #newScrubber(): Scrubber {
+    const { rules, onEvent, readOnly } = this.#options;
+    return new Scrubber({
+      device: this.#device,
+      codec: this.#codec,
+      geometry: this.#geometry,
+      payloads: this.#payloads,
+      writer: this.#writer,
+      keys: this.#keys,
+      keeper: this.#keeper,
+      latch: this.#latch,
+      rules,
+      readOnly,
+      lostSequence: this.#recovered.lostSequence,
+      onEvent,
+      putAnew: (key, payload, meta) => {
+        const settings = { mode: this.#options.commit, durable: true, beforeCommit: () => {} };
+        this.#write([putOperation(key, payload, meta, MAX_PAYLOAD_BYTES)], settings);
+      },
+    });
   }
 
   /** A snapshot shows records in the region that compaction would write to. */

@@ -1,9 +1,10 @@
 import type { BlockDevice } from '../blockdev/index.ts';
+import { equalBytes } from '../core/index.ts';
 import { fail } from './errors.ts';
 import type { StoreGeometry } from './geometry.ts';
 import { FEATURE_MOVED, MAX_EPOCH } from './layout.ts';
 import type { StoreRules } from './rules.ts';
-import { encodeSuperblock, eraseStaleCopies, type Superblock, type SuperblockVerdict } from './superblock.ts';
+import { encodeSuperblock, eraseStaleCopies, readCopy, type Superblock, type SuperblockVerdict } from './superblock.ts';
 
 /** The place up to which the log is known to be durable. */
 export interface Frontier {
@@ -37,6 +38,40 @@ export class SuperblockPair {
 
   get current(): Superblock {
     return this.#current;
+  }
+
+  get currentCopy(): 0 | 1 {
+    return this.#currentCopy;
+  }
+
+  /**
+   * Reads both copies from the device.
+   * @returns why each can't be used; undefined where it is as it was written
+   */
+  read(): readonly [string | undefined, string | undefined] {
+    return [this.#whyWrong(0), this.#whyWrong(1)];
+  }
+
+  #whyWrong(copy: 0 | 1): string | undefined {
+    const sector = new Uint8Array(this.#geometry.sectorBytes);
+    const found = readCopy(this.#device, this.#geometry.superblockSectors[copy], copy, sector, this.#rules.checksums);
+    if (found.state !== 'valid') return found.why;
+    if (copy === this.#currentCopy) {
+      const expected = new Uint8Array(sector.length);
+      encodeSuperblock(this.#current, copy, expected);
+      return equalBytes(sector, expected) ? undefined : 'it is another one than was written';
+    }
+    // One of another store is what a format that was cut short leaves behind: no damage.
+    const { generation, storeId } = found.superblock;
+    const isNewer = equalBytes(storeId, this.#current.storeId) && generation >= this.#current.generation;
+    return isNewer ? `its generation is ${generation}, past that of the other` : undefined;
+  }
+
+  /** Writes the current copy once more, in its own place, as it was: the other one is not touched. The caller flushes. */
+  rewrite(): void {
+    const sector = new Uint8Array(this.#geometry.sectorBytes);
+    encodeSuperblock(this.#current, this.#currentCopy, sector);
+    this.#device.write(this.#geometry.superblockSectors[this.#currentCopy], sector);
   }
 
   /** To be told of each flush of the device. */

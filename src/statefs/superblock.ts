@@ -259,7 +259,8 @@ export function readSuperblocks(device: BlockDevice, checksums = true): [Superbl
   return [first, second];
 }
 
-function readCopy(
+/** Reads one copy into `buffer`, a sector. An unreadable sector is a lost copy, not a failure. */
+export function readCopy(
   device: BlockDevice,
   sector: number,
   copy: 0 | 1,

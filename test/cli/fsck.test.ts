@@ -167,3 +167,52 @@ describe('powercut explore repair-...', () => {
     expect((await run('explore', 'repair-payload', '--profile', '4kn')).code).toBe(2);
   });
 });
+
+describe('powercut scrub', () => {
+  test('a clean image: 0, and not a byte written', async () => {
+    writeImage();
+    const before = readFileSync(image);
+    const { code, out, err } = await run('scrub', image, '--repair');
+    expect([code, err]).toEqual([0, '']);
+    expect(out).toBe(`${image}: 2 values verified, 7680 bytes read\n\nclean: everything verifies\n`);
+    expect(readFileSync(image).equals(before)).toBe(true);
+  });
+
+  test('what can be put right: 1, said without --repair and done with it', async () => {
+    writeImage(lose(0));
+    const before = readFileSync(image);
+    const dry = await run('scrub', image);
+    expect(dry.code).toBe(1);
+    expect(dry.out).toContain('DAMAGE superblock at sector 0 (byte 0)');
+    expect(dry.out).toMatch(/mendable: 1 found; --repair puts all of it right\n$/);
+    expect(readFileSync(image).equals(before)).toBe(true);
+    const { code, out } = await run('scrub', image, '--repair');
+    expect(code).toBe(1);
+    expect(out).toContain('  lost:   nothing\n  mended: rewritten');
+    expect((await run('scrub', image)).code).toBe(0);
+    expect((await run('fsck', image)).code).toBe(0);
+  });
+
+  test('what is lost: 2, with its key; it stays reported', async () => {
+    writeImage(lose(133));
+    for (const flags of [[], ['--repair']]) {
+      const { code, out } = await run('scrub', image, '--json', ...flags);
+      expect(code).toBe(2);
+      expect(JSON.parse(out)).toMatchObject({
+        image,
+        verdict: 'lost',
+        damaged: 1,
+        mended: 0,
+        findings: [{ part: 'value', keys: ['/state/key'], lost: 'the value of /state/key (3000 bytes, group 2)' }],
+      });
+    }
+  });
+
+  test('no store, or no file: 2', async () => {
+    writeImage(lose(0, 8));
+    const { code, out } = await run('scrub', image);
+    expect([code, out.startsWith('no statefs image: ')]).toEqual([2, true]);
+    expect((await run('scrub', image, '--json')).out).toContain('"verdict":"no-store"');
+    expect((await run('scrub', join(folder, 'none.img'))).code).toBe(2);
+  });
+});

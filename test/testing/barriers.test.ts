@@ -12,8 +12,8 @@ const putAtomic = (key: string, size: number): LazyStep => ({
   value: bytes(size, size),
 });
 
-/** Those of compaction have scenarios of their own. */
-type WriteBarrier = Exclude<Barrier, 'move' | 'moved'>;
+/** Those of compaction and of a scrub have scenarios of their own. */
+type WriteBarrier = Exclude<Barrier, 'move' | 'moved' | 'scrub'>;
 
 /** What each barrier is for, as the shortest script that needs it. */
 const scripts: Readonly<Record<WriteBarrier, readonly LazyStep[]>> = {

@@ -57,7 +57,10 @@ class StateFsStore implements OpenStore {
     }
   }
 
-  checkpoint(): void {}
+  /** Its log is all that it has; at a checkpoint it looks whether everything is there. */
+  checkpoint(): void {
+    this.#store.scrub();
+  }
 
   find(keys: readonly string[]): Found {
     const values = new Map<string, Uint8Array>();

@@ -24,6 +24,15 @@ export {
   repairs,
 } from './repair.ts';
 export {
+  type ScrubBreak,
+  type ScrubCase,
+  type ScrubScenarioOptions,
+  scrubBreaks,
+  scrubCases,
+  scrubScenario,
+  scrubs,
+} from './scrub.ts';
+export {
   type ServiceBreak,
   type ServiceScenarioOptions,
   type ServiceWorkload,
