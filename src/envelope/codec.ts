@@ -33,8 +33,8 @@ export const MAX_ENVELOPE_BYTES: number =
   (KEY_BYTES + MAX_HEAD_BYTES) + // s
   (KEY_BYTES + 1); // v
 
-// Plain maps: no extension of cbor-x is on.
-const decoder = new Decoder({ useRecords: false, mapsAsObjects: true, tagUint8Array: false });
+// Its extensions for tags can't be turned off: the schema or the re-encoding refuses what they make.
+const decoder = new Decoder({ mapsAsObjects: true });
 const textEncoder = new TextEncoder();
 
 /**

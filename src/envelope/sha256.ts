@@ -56,9 +56,18 @@ function asPlain(buffer: Uint8Array): Uint8Array {
   return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
 }
 
-// Asked for at run time and not imported, so that the module loads where there is no node:crypto.
-const nodeCrypto = globalThis.process?.getBuiltinModule?.('node:crypto');
-const engine: Sha256Engine = nodeCrypto === undefined ? portableEngine : nativeEngine(nodeCrypto);
+/** What may offer `node:crypto`. */
+export interface Sha256Host {
+  readonly process?: { readonly getBuiltinModule?: (id: 'node:crypto') => NodeCrypto | undefined };
+}
+
+/** The fastest engine of `host`. It is asked at run time, so that the module loads where there is no node:crypto. */
+export function engineOf(host: Sha256Host): Sha256Engine {
+  const crypto = host.process?.getBuiltinModule?.('node:crypto');
+  return crypto === undefined ? portableEngine : nativeEngine(crypto);
+}
+
+const engine = engineOf(globalThis);
 
 /**
  * The SHA-256 of `bytes`, which are not kept.

@@ -84,8 +84,10 @@ describe('bad arguments', () => {
     ['a lone high surrogate', { ...META, subject: 'a\ud800' }, 'EINVAL'],
     ['a lone low surrogate', { ...META, purpose: '\udc00a' }, 'EINVAL'],
     ['surrogates the wrong way round', { ...META, purpose: '\udc00\ud800' }, 'EINVAL'],
+    ['two low surrogates', { ...META, purpose: '\udc00\udc00' }, 'EINVAL'],
     ['a byte order mark', { ...META, subject: '\ufeffbootctl' }, 'EINVAL'],
     ['a subject over its cap', { ...META, subject: 'x'.repeat(MAX_SUBJECT_BYTES + 1) }, 'E2BIG'],
+    ['a subject over its cap in bytes only', { ...META, subject: `${'x'.repeat(MAX_SUBJECT_BYTES - 1)}é` }, 'E2BIG'],
     ['a purpose over its cap in bytes only', { ...META, purpose: 'é'.repeat(MAX_PURPOSE_BYTES / 2 + 1) }, 'E2BIG'],
   ];
 
@@ -111,13 +113,41 @@ describe('bad arguments', () => {
     expect(codeThrown(() => verify(envelope, PAYLOAD))).toBe(code);
   });
 
-  test('wrong types are TypeErrors', () => {
-    expect(codeThrown(() => wrap('payload' as never, META))).toBe('TypeError');
-    expect(codeThrown(() => verify(wrap(PAYLOAD, META), [] as never))).toBe('TypeError');
-    expect(codeThrown(() => verify(null as never, PAYLOAD))).toBe('TypeError');
-    expect(codeThrown(() => encode(undefined as never))).toBe('TypeError');
-    expect(codeThrown(() => decode('a5' as never))).toBe('TypeError');
-    expect(codeThrown(() => decode(new DataView(new ArrayBuffer(8)) as never))).toBe('TypeError');
+  const envelope = wrap(PAYLOAD, META);
+  const wrongTypes: [string, () => unknown][] = [
+    ['payload: expected a Uint8Array, got string "payload"', () => wrap('payload' as never, META)],
+    ['payload: expected a Uint8Array, got Array', () => verify(envelope, [] as never)],
+    ['envelope: expected an Envelope, got null', () => verify(null as never, PAYLOAD)],
+    ['envelope: expected an Envelope, got undefined', () => encode(undefined as never)],
+    ['envelope: expected an Envelope, got string "a5"', () => encode('a5' as never)],
+    ['bytes: expected a Uint8Array, got string "a5"', () => decode('a5' as never)],
+    ['bytes: expected a Uint8Array, got DataView(8)', () => decode(new DataView(new ArrayBuffer(8)) as never)],
+    ['meta: expected {subject, purpose, ts}, got null', () => wrap(PAYLOAD, null as never)],
+    ['meta: expected {subject, purpose, ts}, got number 7', () => wrap(PAYLOAD, 7 as never)],
+    ['meta.subject: expected a string, got number 7', () => wrap(PAYLOAD, { ...META, subject: 7 as never })],
+    ['meta.purpose: expected a string, got number 7', () => wrap(PAYLOAD, { ...META, purpose: 7 as never })],
+  ];
+
+  // The engine's own TypeErrors would not say which argument it is.
+  test.each(wrongTypes)('%s', (message, run) => {
+    expect(run).toThrow(new TypeError(message));
+  });
+});
+
+describe('text', () => {
+  const edges = ['\x7f', '\x80', '\u07ff', '\u0800', '\ud7ff', '\ue000', '\uffff', '\u{10000}', '\u{10ffff}'];
+
+  test.each(edges)('of %j comes back, up to exactly the cap in bytes', (character) => {
+    const bytes = new TextEncoder().encode(character).length;
+    const fits = character.repeat(Math.floor(MAX_SUBJECT_BYTES / bytes)) + 'x'.repeat(MAX_SUBJECT_BYTES % bytes);
+    const envelope = wrap(PAYLOAD, { ...META, subject: fits });
+    expect(decode(encode(envelope))).toEqual(envelope);
+    expect(codeThrown(() => wrap(PAYLOAD, { ...META, subject: `${fits}x` }))).toBe('E2BIG');
+  });
+
+  test('over its cap by characters is told by its characters, and not walked', () => {
+    const subject = 'é'.repeat(MAX_SUBJECT_BYTES + 1);
+    expect(() => wrap(PAYLOAD, { ...META, subject })).toThrow('got 129 or more');
   });
 });
 
@@ -247,5 +277,40 @@ describe('what cbor-x lets pass is refused', () => {
     // A refusal leaves nothing behind in the decoder.
     expect(decode(hex(GOLDEN))).toEqual(wrap(PAYLOAD, META));
     expect(({} as Record<string, unknown>)['v']).toBeUndefined();
+  });
+
+  const told: [string, string, string][] = [
+    ['what does not parse', 'a5', 'expected CBOR, got what does not parse'],
+    ['another version', `a5 ${ALGORITHM} ${DIGEST} ${META_MAP} ${SIZE} 6176 02`, 'expected version 1'],
+    ['another algorithm', `a5 6161 2e ${DIGEST} ${META_MAP} ${SIZE} ${VERSION}`, 'expected algorithm -16'],
+    ['a short digest', `a5 ${ALGORITHM} 6164 41ff ${META_MAP} ${SIZE} ${VERSION}`, 'expected a digest of 32 bytes'],
+    ['a size as text', `a5 ${ALGORITHM} ${DIGEST} ${META_MAP} 6173 6136 ${VERSION}`, 'expected a payload size'],
+    [
+      'a time as text',
+      `a5 ${ALGORITHM} ${DIGEST} 616d a3 ${PURPOSE} ${SUBJECT} 6174 6131 ${SIZE} ${VERSION}`,
+      'expected metadata of two texts and an integer',
+    ],
+    [
+      'another spelling',
+      `b805 ${ALGORITHM} ${DIGEST} ${META_MAP} ${SIZE} ${VERSION}`,
+      'expected its canonical encoding',
+    ],
+  ];
+
+  // All would be refused by the comparison at the end; whoever has such bytes in hand needs to know which it is.
+  test.each(told)('%s is told as such', (_name, text, message) => {
+    expect(() => decode(hex(text))).toThrow(`envelope: ${message}`);
+  });
+
+  test('the cause of what does not parse is kept, and nothing else has one', () => {
+    const thrown = (text: string): unknown => {
+      try {
+        return decode(hex(text));
+      } catch (error) {
+        return error;
+      }
+    };
+    expect(thrown('a5')).toHaveProperty('cause', expect.any(Error));
+    expect(thrown('80')).not.toHaveProperty('cause');
   });
 });

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { toHex } from '../../src/core/index.ts';
 import { createSha256, sha256 } from '../../src/envelope/index.ts';
-import { nativeEngine, portableEngine, type Sha256Engine } from '../../src/envelope/sha256.ts';
+import { engineOf, nativeEngine, portableEngine, type Sha256Engine } from '../../src/envelope/sha256.ts';
 
 const EMPTY_DIGEST = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 const ABC_DIGEST = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad';
@@ -50,4 +50,23 @@ describe.each(ENGINES)('SHA-256: %s', (_name, engine) => {
 
 test('a wrong type is a TypeError', () => {
   expect(() => sha256('abc' as never)).toThrow(TypeError);
+});
+
+describe('the engine of a host', () => {
+  const withCrypto = (crypto: typeof nodeCrypto | undefined) => ({ process: { getBuiltinModule: () => crypto } });
+
+  test('is plain JavaScript where there is no node:crypto', () => {
+    for (const host of [{}, { process: {} }, withCrypto(undefined)]) expect(engineOf(host)).toBe(portableEngine);
+  });
+
+  test('is node:crypto where there is one, in one call where it has that', () => {
+    const abc = new TextEncoder().encode('abc');
+    const absent = () => {
+      throw new Error('not to be called');
+    };
+    expect(toHex(engineOf(withCrypto({ ...nodeCrypto, createHash: absent })).hash(abc))).toBe(ABC_DIGEST);
+    const older = engineOf(withCrypto({ ...nodeCrypto, hash: undefined as never }));
+    expect(older).not.toBe(portableEngine);
+    expect(toHex(older.hash(abc))).toBe(ABC_DIGEST);
+  });
 });

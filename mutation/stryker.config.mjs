@@ -1,0 +1,27 @@
+import { addCallRemoval } from './call-removal.mjs';
+import { workFiles } from './tests.mjs';
+
+addCallRemoval();
+
+const files = workFiles(process.env.MUTATION_FOLDER);
+
+export default {
+  testRunner: 'vitest',
+  vitest: { configFile: 'mutation/vitest.config.mjs', related: false },
+  coverageAnalysis: 'perTest',
+  concurrency: 1,
+  // Texts are for people: what a message says is held where it matters. Codes and labels are held by the compiler.
+  mutator: { excludedMutations: ['StringLiteral'] },
+  disableTypeChecks: false,
+  // There is none by this name: Stryker would rewrite paths in it with an API that TypeScript 7 does not have.
+  tsconfigFile: 'none',
+  ignorePatterns: ['dist', 'bench', 'mutation/node_modules'],
+  tempDirName: files.sandbox,
+  incremental: true,
+  incrementalFile: files.incremental,
+  reporters: ['json', 'progress-append-only'],
+  jsonReporter: { fileName: files.report },
+  timeoutMS: 5000,
+  timeoutFactor: 2,
+  allowConsoleColors: false,
+};

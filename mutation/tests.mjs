@@ -1,0 +1,57 @@
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+// Which tests judge which sources. Quick ones first: a run ends at the first test that fails. Left out is what is slow and
+// finds nothing that is not found before it: processes, sockets, the service, endurance, whole explorations.
+
+export const FOLDERS = {
+  'src/envelope': {
+    quick: ['test/envelope/envelope.test.ts', 'test/envelope/sha256.test.ts', 'test/property/envelope.test.ts'],
+    slow: [],
+  },
+  'src/faults': {
+    quick: ['test/faults/choices.test.ts', 'test/faults/media.test.ts', 'test/faults/simulated-disk.test.ts'],
+    slow: [
+      'test/blockdev/conformance.test.ts',
+      'test/explore/model-stores.test.ts',
+      'test/explore/differential.test.ts',
+    ],
+  },
+  'src/statefs': {
+    quick: [
+      'test/statefs/format.test.ts',
+      'test/statefs/store.test.ts',
+      'test/statefs/recovery-table.test.ts',
+      'test/statefs/quota.test.ts',
+      'test/statefs/snapshot.test.ts',
+      'test/statefs/golden.test.ts',
+      'test/statefs/inspect.test.ts',
+      'test/statefs/fsck.test.ts',
+      'test/statefs/transaction.test.ts',
+      'test/statefs/compaction.test.ts',
+      'test/statefs/keys.test.ts',
+      'test/statefs/damage.test.ts',
+      'test/statefs/superblock.test.ts',
+    ],
+    slow: ['test/property/statefs-years.test.ts'],
+  },
+};
+
+/** Single tests that take seconds each, in files that are quick without them. */
+export const SLOW_TESTS = new Set([
+  'anywhere in a cleanly closed image gives the right bytes or EINTEGRITY, for one key at most',
+  'in an image that was not closed never gives wrong bytes: only the last record may count as torn',
+  'at each byte in turn is clean exactly where nothing live depends on it; what is lost is named, all else reads',
+  'in a store that was moved gives the right bytes or EINTEGRITY, for one key at most',
+  'memory is reused: a disk that is rewritten for ever does not grow',
+]);
+
+/** Where the runs of one folder keep their files: outside of the repository. */
+export function workFiles(folder) {
+  const under = join(tmpdir(), 'powercut-mutants', folder.replaceAll('/', '-'));
+  return {
+    sandbox: join(under, 'sandbox'),
+    incremental: join(under, 'incremental.json'),
+    report: join(under, 'report.json'),
+  };
+}
