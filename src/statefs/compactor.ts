@@ -67,7 +67,8 @@ const WRONG_DIGEST = 'its payload does not match its SHA-256';
  * makes the copy the log. Nothing of it counts before that: a cut, an error or a restart on the way costs only the work.
  *
  * The index lists records in the order of the log. A change moves its key to the end, so that walking the index visits
- * whatever changes meanwhile, and what comes after its end is queued; beyond that only what is deleted after it was copied has to be remembered.
+ * whatever changes meanwhile, and what comes after its end is queued; beyond that only a deletion has to be remembered,
+ * where the record, or an older one of the same key, was copied before.
  */
 export class Compactor {
   readonly #in: CompactorInput;
@@ -125,9 +126,15 @@ export class Compactor {
 
   /** To be told of each deletion from the index. */
   noteDelete(was: IndexEntry, sequence: number): void {
-    if (was.sequence > this.#cursor || !this.#in.rules.tombstones) return;
+    if (!this.#in.rules.tombstones || !this.#mayHoldCopy(was)) return;
     this.#tombstones.delete(was.key);
     this.#tombstones.set(was.key, { key: was.key, sequence });
+  }
+
+  /** Of the record itself, or, where that is newer than what was copied, of one that it had replaced. */
+  #mayHoldCopy({ key, sequence }: IndexEntry): boolean {
+    if (sequence <= this.#cursor || this.#target.has(key)) return true;
+    return this.#operations.some(({ operation }) => operation.key === key);
   }
 
   /**

@@ -62,6 +62,34 @@ describe('compaction', () => {
     }
   });
 
+  it.each([
+    ['deleted', ['delete']],
+    ['replaced, then deleted', ['put', 'delete']],
+    ['deleted, put and deleted again', ['delete', 'put', 'delete']],
+  ])('a record that is %s while it goes on stays away, whatever was copied by then', (_name, changes) => {
+    // Before each step of the copy, and between any two changes as many steps again.
+    for (let before = 0; before < 12; before++) {
+      for (let between = 0; between < 4; between++) {
+        const device = formatted(4096);
+        const store = open(device, { compaction: 'manual' });
+        for (let i = 0; i < 8; i++) store.put(`/state/${i}`, bytes(600, i));
+        let isDone = false;
+        const step = (count: number): void => {
+          for (let i = 0; i < count && !isDone; i++) isDone = store.compactStep(1);
+        };
+        step(before);
+        for (const change of changes) {
+          if (change === 'put') store.putAtomic('/state/3', bytes(900, 9));
+          else store.delete('/state/3');
+          step(between);
+        }
+        step(Number.POSITIVE_INFINITY);
+        expect(store.has('/state/3'), `${before} steps, then ${between}`).toBe(false);
+        expect(reopen(device).list()).toEqual([0, 1, 2, 4, 5, 6, 7].map((i) => `/state/${i}`));
+      }
+    }
+  });
+
   it('begins by itself, and a put pays only for a part of it', () => {
     const device = formatted(2048);
     let written = 0;
