@@ -188,7 +188,8 @@ export class StateFs {
   }
 
   /**
-   * Deletes `key`, durably on return unless told otherwise; atomic like {@link putAtomic}.
+   * Deletes `key`, durably on return unless told otherwise; atomic like {@link putAtomic}. Where there is nothing to
+   * delete, that is durable too: a deletion before this one may have waited for a flush.
    * @returns false where there was nothing to delete
    */
   delete(key: string, options: DeleteOptions = {}): boolean {
@@ -197,8 +198,8 @@ export class StateFs {
     const operation = bareOperation(KIND_DELETE, key);
     const settings = this.#settings('delete', startMs, options, options.durable ?? true);
     const existed = this.#keys.has(key);
-    if (!existed && !this.#visibility.mayBeHidden) return false;
-    this.#write([operation], settings);
+    if (existed || this.#visibility.mayBeHidden) this.#write([operation], settings);
+    else if (settings.durable) this.#settle();
     this.#latency.end('delete', key, startMs);
     return existed;
   }
@@ -346,7 +347,7 @@ export class StateFs {
   sync(): void {
     const startMs = this.#begin();
     this.#checkChangeable();
-    if (this.#writer.hasUnflushed) this.#latch.run(() => this.#writer.flush('commit'));
+    this.#settle();
     this.#latency.end('sync', undefined, startMs);
   }
 
@@ -446,6 +447,11 @@ export class StateFs {
     this.#keeper.compactBeside(freeBefore - this.#writer.freeSectors);
   }
 
+  /** Makes durable what is not yet. */
+  #settle(): void {
+    if (this.#writer.hasUnflushed) this.#latch.run(() => this.#writer.flush('commit'));
+  }
+
   #delete(key: string): void {
     const was = this.#keys.get(key);
     if (was === undefined) return;
@@ -541,6 +547,7 @@ export class StateFs {
       ({ kind, key }) => kind !== KIND_DELETE || this.#keys.has(key) || this.#visibility.mayBeHidden,
     );
     if (changing.length > 0) this.#write(changing, settings);
+    else if (settings.durable) this.#settle();
     this.#latency.end('transaction', undefined, startMs);
   }
 

@@ -118,7 +118,7 @@ export class Transaction {
   }
 
   /**
-   * Makes all of it take effect, durably unless told otherwise. If it throws, nothing did, with the one exception of an
+   * Makes all of it take effect, durably unless told otherwise, with everything before it. If it throws, nothing did, with the one exception of an
    * EIO of the commit itself, as for a put; and the transaction is over in any case.
    * @throws StateFsError EBUSY where a key that was read has changed, ENOSPC, EDQUOT, EDEADLINE, EROFS, EIO, EINTEGRITY
    */
@@ -132,7 +132,7 @@ export class Transaction {
         `transaction: ${key} was changed by another since it was read here: nothing was written; run it again`,
       );
     }
-    if (this.#operations.size > 0) this.#host.commit([...this.#operations.values()], this.#options);
+    this.#host.commit([...this.#operations.values()], this.#options);
     this.#state = 'committed';
   }
 

@@ -145,7 +145,7 @@ class World {
       found = this.#store.delete(key, { commit });
     };
     if (existed) this.#change([key, undefined], true, remove);
-    else this.#attempt(remove);
+    else if (this.#attempt(remove) === 'done') this.#settle();
     if (found !== undefined) expectThat(found === existed, `delete ${key} said ${found}, expected ${existed}`);
   }
 

@@ -66,7 +66,7 @@ class Years {
       this.#change([[key, value]], false, () => store.put(key, value));
     } else if (dice < 60) {
       const durable = this.#below(2) === 0;
-      this.#change([[key, undefined]], durable && this.#live().has(key), () => void store.delete(key, { durable }));
+      this.#change([[key, undefined]], durable, () => void store.delete(key, { durable }));
     } else if (dice < 78) this.#transaction();
     else if (dice < 83) store.compactStep(1 + this.#below(20_000));
     else if (dice < 84) {

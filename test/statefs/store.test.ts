@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import { MemoryDevice } from '../../src/blockdev/index.ts';
 import { VirtualClock } from '../../src/core/index.ts';
+import { SimulatedDisk } from '../../src/faults/index.ts';
 import {
   type CommitMode,
   format,
@@ -9,7 +10,7 @@ import {
   type StateFs,
   type StoreEvent,
 } from '../../src/statefs/index.ts';
-import { bytes, codeThrown, FailingDevice, formatted, ioError, reopen } from './helpers.ts';
+import { bytes, codeThrown, FailingDevice, formatted, ioError, reopen, STORE_ID } from './helpers.ts';
 
 const modes: CommitMode[] = ['ordered', 'checksummed'];
 const geometries = [
@@ -294,6 +295,30 @@ describe('put and sync', () => {
     store.sync();
     expect(device.flushes).toBe(flushes + 1);
     expect(reopen(device).list().length).toBe(6);
+  });
+
+  it.each<[string, (store: StateFs) => unknown]>([
+    ['a deletion of what is not there', (store: StateFs) => store.delete('/state/none')],
+    ['an empty transaction', (store: StateFs) => store.transaction(() => {})],
+    [
+      'a transaction that deletes what is not there',
+      (store: StateFs) => store.transaction((tx) => tx.delete('/state/none')),
+    ],
+  ])('%s makes durable what came before, and no flush where all is', (_name, run) => {
+    // Each open sector gets the oldest version that it can: nothing that was not flushed is there after a cut.
+    const disk = new SimulatedDisk({ sectorCount: 512, choices: { choose: (options) => options - 1 } });
+    format(disk, { storeId: STORE_ID });
+    const store = open(disk);
+    store.putAtomic('/state/gone', bytes(9));
+    store.delete('/state/gone', { durable: false });
+    store.put('/state/a', bytes(100));
+    run(store);
+    const flush = vi.spyOn(disk, 'flush');
+    run(store);
+    expect(flush).not.toHaveBeenCalled();
+    disk.cut();
+    disk.powerOn();
+    expect(open(disk).list()).toEqual(['/state/a']);
   });
 
   it('costs one flush a put when checksummed and two when ordered', () => {
