@@ -15,6 +15,7 @@ export default defineConfig({
   resolve: { alias: sources },
   test: {
     include: ['test/**/*.test.ts'],
+    setupFiles: ['test/setup.ts'],
     // Ends what hangs, no more: the slowest tests take half a minute, and several times that on a busy machine.
     testTimeout: 300_000,
     // Two cores: one fork each; the explorer's tests are bound by the processor.
