@@ -10,7 +10,7 @@ const PAYLOAD_BYTES = 256;
 const KEYS_A_TRANSACTION = 4;
 const WRITERS = 8;
 const KEYS_A_WRITER = 16;
-const WARM_UP_TURNS = 8;
+const WARM_UP_TURNS = 150;
 /** Times the rate of better-sqlite3, doing the same. */
 const GOAL = 1.0;
 const BASELINE = 'statefs checksummed';

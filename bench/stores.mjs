@@ -48,7 +48,7 @@ function stateFs(commit) {
             for (const [key, payload] of puts) tx.put(key, payload);
           });
         },
-        putBesides: (key, payload) => commits.commit((to) => to.put(key, payload)),
+        putBesides: (key, payload) => commits.commit((tx) => tx.put(key, payload)),
         close: () => {
           store.close();
           device.close();

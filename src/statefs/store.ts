@@ -1,5 +1,5 @@
 import type { BlockDevice } from '../blockdev/index.ts';
-import { assertInteger, describeValue } from '../core/index.ts';
+import { assertInteger, describeValue, isThenable } from '../core/index.ts';
 import type { EnvelopeMetadata } from '../envelope/index.ts';
 import type { CompactorInput } from './compactor.ts';
 import { fail, wrapDeviceError } from './errors.ts';
@@ -215,7 +215,7 @@ export class StateFs {
     const transaction = this.begin(options);
     try {
       const result = change(transaction);
-      if (typeof (result as { then?: unknown } | undefined)?.then === 'function') {
+      if (isThenable(result)) {
         throw new TypeError('transaction: expected a synchronous function: use begin() to commit later');
       }
       transaction.commit();

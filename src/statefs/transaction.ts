@@ -1,4 +1,4 @@
-import { assertBytes } from '../core/index.ts';
+import { assertBytes, isThenable } from '../core/index.ts';
 import type { EnvelopeMetadata } from '../envelope/index.ts';
 import { fail } from './errors.ts';
 import type { GroupOperation } from './group.ts';
@@ -48,6 +48,8 @@ export class Transaction {
   /** What was read from the store, with the number of the group that had written it. */
   readonly #reads = new Map<string, number>();
   #bytes = 0;
+  /** While {@link attempt} runs: what the changed keys had before, newest last. */
+  #undo: { readonly key: string; readonly was: GroupOperation | undefined }[] | undefined;
   #state: 'open' | 'committed' | 'aborted' = 'open';
 
   /** Use `begin` or `transaction` of the store. */
@@ -118,6 +120,35 @@ export class Transaction {
   }
 
   /**
+   * Runs `change`, a part of the whole: if it throws, what it changed is undone, and the transaction goes on without.
+   * @param change synchronous; not to attempt anything itself
+   * @returns what `change` returns
+   * @throws what `change` throws
+   */
+  attempt<T>(change: () => T): T {
+    this.#checkOpen();
+    if (this.#undo !== undefined) fail('EINVAL', 'transaction: expected one attempt at a time, got one within another');
+    const bytes = this.#bytes;
+    const undo: { readonly key: string; readonly was: GroupOperation | undefined }[] = [];
+    this.#undo = undo;
+    try {
+      const result = change();
+      if (isThenable(result))
+        throw new TypeError('attempt: expected a synchronous function, got one that returns a promise');
+      return result;
+    } catch (error) {
+      for (const { key, was } of undo.reverse()) {
+        if (was === undefined) this.#operations.delete(key);
+        else this.#operations.set(key, was);
+      }
+      this.#bytes = bytes;
+      throw error;
+    } finally {
+      this.#undo = undefined;
+    }
+  }
+
+  /**
    * Makes all of it take effect, durably unless told otherwise, with everything before it. If it throws, nothing did, with the one exception of an
    * EIO of the commit itself, as for a put; and the transaction is over in any case.
    * @throws StateFsError EBUSY where a key that was read has changed, ENOSPC, EDQUOT, EDEADLINE, EROFS, EIO, EINTEGRITY
@@ -168,6 +199,7 @@ export class Transaction {
 
   #take(operation: GroupOperation): void {
     const own = this.#operations.get(operation.key);
+    this.#undo?.push({ key: operation.key, was: own });
     if (own !== undefined) this.#bytes -= bytesOf(own);
     this.#bytes += bytesOf(operation);
     this.#operations.set(operation.key, operation);
