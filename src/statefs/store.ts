@@ -1,7 +1,6 @@
 import type { BlockDevice } from '../blockdev/index.ts';
 import { assertInteger, describeValue, isThenable } from '../core/index.ts';
 import type { EnvelopeMetadata } from '../envelope/index.ts';
-import type { CompactorInput } from './compactor.ts';
 import { fail, wrapDeviceError } from './errors.ts';
 import { FrameCodec } from './frame.ts';
 import type { StoreGeometry } from './geometry.ts';
@@ -68,9 +67,11 @@ export class StateFs {
   readonly #reader: RecordReader;
   readonly #recovered: Recovered;
   readonly #transactions = new Set<Transaction>();
-  readonly #host: TransactionHost;
+  /** Made with the first transaction. */
+  #host: TransactionHost | undefined;
   readonly #snapshots = new Set<Snapshot>();
-  readonly #snapshotHost: SnapshotHost;
+  /** Made with the first snapshot. */
+  #snapshotHost: SnapshotHost | undefined;
   readonly #latch: Latch;
   readonly #latency: Latency;
   readonly #visibility: Visibility;
@@ -112,8 +113,6 @@ export class StateFs {
       );
       const onDamage = (damage: Damage): void => this.#options.onEvent({ type: 'damage', damage });
       this.#reader = new RecordReader(device, this.#codec, this.#geometry, this.#payloads, rules, onDamage);
-      this.#host = this.#transactionHost();
-      this.#snapshotHost = this.#hostSnapshots();
       const { onEvent, acceptStale } = this.#options;
       this.#latch = new Latch(this.#writer, onEvent);
       this.#latency = new Latency(this.#options.clock, this.#options.budgets, onEvent);
@@ -245,6 +244,7 @@ export class StateFs {
           'budgets.openTransactions',
       );
     }
+    this.#host ??= this.#hostTransactions();
     const transaction = new Transaction(this.#host, options);
     this.#transactions.add(transaction);
     return transaction;
@@ -263,6 +263,7 @@ export class StateFs {
         `snapshot: ${openSnapshots} are open, which is the most: close one, or raise budgets.openSnapshots`,
       );
     }
+    this.#snapshotHost ??= this.#hostSnapshots();
     const snapshot = new Snapshot(
       this.#snapshotHost,
       this.#keys.share(),
@@ -505,7 +506,9 @@ export class StateFs {
   }
 
   #spaceKeeper(groups: GroupCodec): SpaceKeeper {
-    const compactorInput: CompactorInput = {
+    const { compaction, onEvent } = this.#options;
+    // One literal: every open makes one, and the explorer opens a store some thousand times a second.
+    return new SpaceKeeper({
       device: this.#device,
       groups,
       geometry: this.#geometry,
@@ -515,18 +518,14 @@ export class StateFs {
       keys: this.#keys,
       rules: this.#options.rules,
       lostSequence: this.#recovered.lostSequence,
-    };
-    const { compaction: mode, onEvent } = this.#options;
-    return new SpaceKeeper({
-      ...compactorInput,
-      mode,
+      mode: compaction,
       latch: this.#latch,
       onEvent,
       isPinned: () => this.#isPinned(),
     });
   }
 
-  #transactionHost(): TransactionHost {
+  #hostTransactions(): TransactionHost {
     return {
       maxBytes: this.#options.budgets.transactionBytes,
       sequenceOf: (key) => this.#keys.get(key)?.sequence ?? 0,
