@@ -28,7 +28,15 @@ export const compaction: StateFsWorkload = {
     put(3, 3),
     { kind: 'delete', key: '/state/record/1' },
     'compact-step',
-    { kind: 'transaction', ops: [put(1, 4), put(4, 4), { kind: 'delete', key: '/state/record/2' }] },
+    {
+      kind: 'transaction',
+      ops: [
+        put(1, 4),
+        put(4, 4),
+        { kind: 'delete', key: '/state/record/2' },
+        { kind: 'delete', key: '/state/record/3' },
+      ],
+    },
     'compact',
     put(5, 5),
     'reopen',
