@@ -6,7 +6,7 @@ import { measureYardstick, renderYardstick } from './yardstick.mjs';
 
 const USAGE = `Side-by-side benchmarks of powercut and its peers. Build first: npm run build.
 
-  node bench/main.mjs [--quick] [--json] [--only recoveries|ring|nbd|puts|groups|opening|service] [--dir FOLDER]
+  node bench/main.mjs [--quick] [--json] [--only recoveries|ring|nbd|vhost|puts|groups|opening|service] [--dir FOLDER]
 
   --quick       fewer rounds: a look, not a measurement
   --json        one JSON object on standard output instead of tables
@@ -28,6 +28,10 @@ const PARTS = {
   nbd: async (settings) => {
     const { measureNbd, renderNbd } = await import('./nbd.mjs');
     return { measure: () => measureNbd(settings), render: renderNbd };
+  },
+  vhost: async (settings) => {
+    const { measureVhost, renderVhost } = await import('./vhost.mjs');
+    return { measure: () => measureVhost(settings), render: renderVhost };
   },
   puts: async (settings) => {
     const { measurePuts, renderPuts } = await import('./puts.mjs');

@@ -45,9 +45,10 @@ export function prepare() {
 /**
  * Makes kernel and initramfs in `folder`.
  * @param script the guest's, run by busybox's shell as init once /dev/vda is there
+ * @param programs of this machine that it finds in /real
  * @throws where the kernel's package can't be had
  */
-export function makeMachine(folder, script) {
+export function makeMachine(folder, script, programs = ['mke2fs']) {
   const kernel = join(folder, 'kernel');
   if (!existsSync(kernel)) {
     // As root apt fetches as itself: the folder is not readable for the user that it would become.
@@ -66,7 +67,7 @@ export function makeMachine(folder, script) {
     if (path !== '') copyFileSync(path, join(root, 'm', basename(path)));
   }
   copyFileSync(sh('command -v busybox'), join(root, 'bin/busybox'));
-  copyWithLibraries('mke2fs', root);
+  for (const program of programs) copyWithLibraries(program, root);
   const init = join(root, 'init');
   writeFileSync(
     init,
@@ -98,6 +99,15 @@ function copyWithLibraries(name, root) {
   }
 }
 
+const MEMORY_MIB = 512;
+/** QEMU's arguments for memory that another process can map: what vhost-user needs. */
+export const SHARED_MEMORY = [
+  '-object',
+  `memory-backend-memfd,id=mem,size=${MEMORY_MIB}M,share=on`,
+  '-numa',
+  'node,memdev=mem',
+];
+
 /**
  * Boots the machine.
  * @param disk QEMU's arguments for the disk
@@ -113,7 +123,7 @@ export function boot({ kernel, initrd }, disk, append, onLine, timeoutMs = 240_0
     '-M',
     'q35',
     '-m',
-    '256',
+    String(MEMORY_MIB),
     '-nodefaults',
     '-display',
     'none',

@@ -33,7 +33,8 @@ export function describeAddress(address: Address): string {
   return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }
 
-async function removeStale(path: string): Promise<void> {
+/** Removes a socket that a dead server left behind. @throws CodedError EINVAL, EBUSY where there is something else */
+export async function removeStale(path: string): Promise<void> {
   let isSocket: boolean;
   try {
     isSocket = statSync(path).isSocket();

@@ -159,4 +159,16 @@ export class DescriptorChain {
     this.readable.clear();
     this.writable.clear();
   }
+
+  /**
+   * Makes this one stand for another when it is given back: what a queue wants to know then, without the segments. For
+   * who serves requests first and gives them back later.
+   */
+  copyReturn(chain: DescriptorChain): void {
+    this.id = chain.id;
+    this.generation = chain.generation;
+    this.entryCount = chain.entryCount;
+    this.writable.totalBytes = chain.writable.totalBytes;
+    this.writable.lastAddress = chain.writable.lastAddress;
+  }
 }
