@@ -2,6 +2,7 @@ import { Command, Option } from 'commander';
 import { profiles } from '../faults/index.ts';
 import {
   brokenRules,
+  importBreaks,
   repairBreaks,
   repairs,
   scrubBreaks,
@@ -28,6 +29,8 @@ fsck --repair of a store that the medium has damaged (docs/storage/fsck.md):
   ${Object.keys(repairs).join(', ')}
 A scrub beside puts, of a store that the medium spoils meanwhile (docs/storage/scrub.md):
   ${Object.keys(scrubs).join(', ')}
+An import onto a partition that holds another store (docs/storage/export.md):
+  import
 A file exports a scenario as default or as "scenario", or a function that makes one.
 
 Disks (--profile), by what a cut may do to what was not flushed:
@@ -47,8 +50,8 @@ and of updated and keystored also:
 ${Object.entries(serviceBreaks)
   .map(([name, what]) => `  ${name.padEnd(14)} ${what}`)
   .join('\n')}
-of the repairs and scrubs instead:
-${[...Object.entries(repairBreaks), ...Object.entries(scrubBreaks)]
+of the repairs, scrubs and the import instead:
+${[...Object.entries(repairBreaks), ...Object.entries(scrubBreaks), ...Object.entries(importBreaks)]
   .map(([name, { what }]) => `  ${name.padEnd(14)} ${what}`)
   .join('\n')}
 

@@ -5,8 +5,10 @@ import type { MakeCommand } from './command.ts';
 import { ctlCommand } from './ctl-command.ts';
 import { EXIT_MISUSE } from './exit-codes.ts';
 import { exploreCommand } from './explore-options.ts';
+import { exportCommand } from './export-command.ts';
 import { fsckCommand } from './fsck-command.ts';
 import { fuzzCommand } from './fuzz-command.ts';
+import { importCommand } from './import-command.ts';
 import { inspectCommand } from './inspect-command.ts';
 import { mergeCommand } from './merge-command.ts';
 import type { Output } from './output.ts';
@@ -33,6 +35,8 @@ const COMMANDS: readonly MakeCommand[] = [
   fsckCommand,
   inspectCommand,
   scrubCommand,
+  exportCommand,
+  importCommand,
 ];
 
 /**

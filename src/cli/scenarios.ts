@@ -7,6 +7,8 @@ import type { Scenario } from '../explore/index.ts';
 import type { CommitMode, StoreRules } from '../statefs/index.ts';
 import {
   brokenRules,
+  importBreaks,
+  importScenario,
   type RepairCase,
   repairBreaks,
   repairScenario,
@@ -32,7 +34,13 @@ export interface ScenarioSettings {
 }
 
 /** The scenarios that ship with powercut, by name. */
-const SHIPPED: readonly Readonly<Record<string, unknown>>[] = [workloads, services, repairs, scrubs];
+const SHIPPED: readonly Readonly<Record<string, unknown>>[] = [
+  workloads,
+  services,
+  repairs,
+  scrubs,
+  { import: importScenario },
+];
 /** The folder of powercut's own code. */
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const SCRIPT = /\.[cm]?[jt]s$/;
@@ -47,6 +55,7 @@ export async function loadScenario(name: string, settings: ScenarioSettings): Pr
   if (Object.hasOwn(services, name)) return builtInService(name, settings);
   if (Object.hasOwn(repairs, name)) return builtInRepair(name, settings);
   if (Object.hasOwn(scrubs, name)) return builtInScrub(name, settings);
+  if (name === 'import') return builtInImport(name, settings);
   if (SCRIPT.test(name)) return fromFile(name, settings);
   throw misuse(
     `scenario: expected one of ${SHIPPED.flatMap(Object.keys).join(', ')}, or a .ts or .js file, got ${describeValue(name)}`,
@@ -74,6 +83,7 @@ export function whatBreaks(name: string): string {
     brokenRules[name]?.what ??
     repairBreaks[name]?.what ??
     scrubBreaks[name]?.what ??
+    importBreaks[name]?.what ??
     serviceBreaks[name as ServiceBreak]
   );
 }
@@ -110,6 +120,12 @@ function builtInScrub(name: string, { broken, sizeBytes }: ScenarioSettings): Sc
   checkBreak(broken, Object.keys(scrubBreaks));
   const rules = broken === undefined ? undefined : scrubBreaks[broken]?.rules;
   return scrubScenario(scrubs[name] as ScrubCase, rules === undefined ? {} : { rules }) as Scenario;
+}
+
+function builtInImport(name: string, { broken, sizeBytes }: ScenarioSettings): Scenario {
+  if (sizeBytes !== undefined) throw hasOwnSize(name);
+  checkBreak(broken, Object.keys(importBreaks));
+  return importScenario(broken === undefined ? {} : { broken }) as Scenario;
 }
 
 function checkBreak(broken: string | undefined, names: readonly string[]): void {

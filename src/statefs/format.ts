@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { BlockDevice } from '../blockdev/index.ts';
 import { assertBytes, assertPowerOfTwo } from '../core/index.ts';
 import { fail, wrapDeviceError } from './errors.ts';
-import { storeGeometry, unitBytesOf } from './geometry.ts';
+import { type StoreGeometry, storeGeometry, unitBytesOf } from './geometry.ts';
 import { encodeSuperblock, eraseStaleCopies, type Superblock } from './superblock.ts';
 
 export interface FormatOptions {
@@ -24,13 +24,7 @@ export interface FormatOptions {
  * @throws StateFsError EINVAL for a device that is too small, EROFS, EIO
  */
 export function format(device: BlockDevice, options: FormatOptions = {}): void {
-  const storeId = options.storeId ?? new Uint8Array(randomBytes(16));
-  assertBytes(storeId, 'storeId');
-  if (storeId.length !== 16) throw new RangeError(`storeId: expected 16 bytes, got ${storeId.length}`);
-  const unitBytes = options.unitBytes ?? unitBytesOf(device);
-  assertPowerOfTwo(unitBytes, 'unitBytes', unitBytesOf(device), 65536);
-  if (device.readOnly) fail('EROFS', 'format: the device is read-only: open it for writing');
-  const geometry = storeGeometry(device.sectorBytes, device.sectorCount, unitBytes);
+  const { storeId, unitBytes, geometry } = planFormat(device, options);
   const empty: Superblock = {
     sectorBytes: device.sectorBytes,
     unitBytes,
@@ -58,4 +52,21 @@ export function format(device: BlockDevice, options: FormatOptions = {}): void {
   } catch (error) {
     throw wrapDeviceError(error, 'format');
   }
+}
+
+/**
+ * What {@link format} would make, with nothing written.
+ * @throws as it
+ */
+export function planFormat(
+  device: BlockDevice,
+  options: FormatOptions,
+): { storeId: Uint8Array; unitBytes: number; geometry: StoreGeometry } {
+  const storeId = options.storeId ?? new Uint8Array(randomBytes(16));
+  assertBytes(storeId, 'storeId');
+  if (storeId.length !== 16) throw new RangeError(`storeId: expected 16 bytes, got ${storeId.length}`);
+  const unitBytes = options.unitBytes ?? unitBytesOf(device);
+  assertPowerOfTwo(unitBytes, 'unitBytes', unitBytesOf(device), 65536);
+  if (device.readOnly) fail('EROFS', 'format: the device is read-only: open it for writing');
+  return { storeId, unitBytes, geometry: storeGeometry(device.sectorBytes, device.sectorCount, unitBytes) };
 }

@@ -1,4 +1,7 @@
 export { StateFsError } from './errors.ts';
+export { type ExportOptions, exportStore } from './export.ts';
+export type { ExportSummary } from './export-format.ts';
+export { type ExportedRecord, readExport } from './export-reader.ts';
 export { type FormatOptions, format } from './format.ts';
 export { type FsckOptions, fsck } from './fsck.ts';
 export type { FsckProgress } from './fsck-check.ts';
@@ -14,6 +17,7 @@ export type {
   Verdict,
 } from './fsck-report.ts';
 export { GroupCommit, type GroupCommitOptions } from './group-commit.ts';
+export { type ImportOptions, importStore } from './import.ts';
 export {
   type FrameInfo,
   type GroupInfo,

@@ -12,6 +12,7 @@ import { updatedService } from './updated.ts';
 export { bootControl } from './boot-control.ts';
 export { compaction, regionReuse } from './compaction.ts';
 export { deviceKey } from './device-key.ts';
+export { type ImportScenarioOptions, importBreaks, importScenario } from './import.ts';
 export { keystoredService } from './keystored.ts';
 export { largeValue } from './large-value.ts';
 export { quota } from './quota.ts';
