@@ -7,6 +7,7 @@ import {
   AuditLogd,
   type AuditSink,
   Authority,
+  auditStore,
   baselinePolicy,
   loadPolicy,
   reloadPolicy,
@@ -189,6 +190,7 @@ class StateServer {
   }
 
   #onStore(event: StoreEvent): void {
+    auditStore(this.#audit, event);
     if (event.type === 'damage') {
       const { keys, what, sector } = event.damage;
       this.#say('damage', `${keys.join(', ') || 'keys unknown'}: ${what} (sector ${sector})`);

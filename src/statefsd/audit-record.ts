@@ -29,8 +29,9 @@ export interface AuditRecord {
 /**
  * `intent`: a change that was allowed and is about to be made; only where a required sink has to have it before.
  * `outcome`: how a request ended. `policy`: another policy was put in force, or refused. `server`: start and stop.
+ * `store`: what the store found out about itself.
  */
-export type AuditEvent = 'intent' | 'outcome' | 'policy' | 'server';
+export type AuditEvent = 'intent' | 'outcome' | 'policy' | 'server' | 'store';
 export type AuditDecision = 'allow' | 'deny' | 'none';
 
 /** What the caller knows; the rest is filled in. */

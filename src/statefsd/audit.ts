@@ -87,8 +87,8 @@ export class Audit {
     this.#record('outcome', entry);
   }
 
-  /** Records what the server itself did: `start`, `stop`; a policy put in force or refused. Never throws. */
-  tell(event: 'policy' | 'server', operation: string, code: string, path = ''): void {
+  /** Records what the server itself did, a policy put in force or refused, what the store told. Never throws. */
+  tell(event: 'policy' | 'server' | 'store', operation: string, code: string, path = ''): void {
     const none = { size: 0, digest: '', duration: 0 };
     this.#record(event, { decision: 'none', subject: '', operation, path, code, ...none });
   }

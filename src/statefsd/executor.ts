@@ -320,8 +320,20 @@ export class Executor {
   }
 
   #stats(job: Job): void {
-    const { keys, freeBytes, regionBytes, lastSequence, epoch, damage } = this.#store.stats();
-    job.succeed('stats', { keys, freeBytes, regionBytes, lastSequence, epoch, damageCount: damage.length });
+    const { damage, lastScrub, ...stats } = this.#store.stats();
+    job.succeed('stats', {
+      keys: stats.keys,
+      freeBytes: stats.freeBytes,
+      regionBytes: stats.regionBytes,
+      liveBytes: stats.liveBytes,
+      lastSequence: stats.lastSequence,
+      epoch: stats.epoch,
+      damageCount: damage.length,
+      compactions: stats.compactions,
+      scrubs: stats.scrubs,
+      scrubDamaged: lastScrub?.damaged ?? 0,
+      scrubMended: lastScrub?.mended ?? 0,
+    });
   }
 
   #reopen(job: Job): void {

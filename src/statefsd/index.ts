@@ -16,6 +16,7 @@ export {
   type AuditRecord,
   auditLine,
 } from './audit-record.ts';
+export { auditStore } from './audit-store.ts';
 export { Authority, type Decision } from './authority.ts';
 export {
   activate,
