@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { holdProperty, isCaught, parseReplay, replayLine } from './replay.ts';
+import { holdProperty, isCaught, parseFactor, parseReplay, replayLine } from './replay.ts';
 
 const FILE = 'test/property/replay.test.ts';
 const belowAHundred = fc.property(fc.nat({ max: 100_000 }), (value) => {
@@ -48,6 +48,12 @@ test('the variable holds a seed, or a seed and a path', () => {
   expect(parseReplay(' 12,0:3:1 ')).toEqual({ seed: 12, path: '0:3:1' });
   for (const wrong of ['', 'x', '1,', '1,a', '1.5']) expect(() => parseReplay(wrong)).toThrow(/POWERCUT_SEED/);
   expect(parseReplay(/'(.+?)'/.exec(replayLine(FILE, 'name', 7, null))?.[1])).toEqual({ seed: 7 });
+});
+
+test('the factor is a whole number', () => {
+  expect(parseFactor(undefined)).toBe(1);
+  expect(parseFactor('40')).toBe(40);
+  for (const wrong of ['', '0', '-1', '1.5', 'x']) expect(() => parseFactor(wrong)).toThrow(/POWERCUT_RUNS/);
 });
 
 test('no property of this folder goes another way, without its replay line', () => {
