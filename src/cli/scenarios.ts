@@ -111,8 +111,8 @@ function builtInService(name: string, settings: ScenarioSettings): Scenario {
 function builtInRepair(name: string, { broken, sizeBytes }: ScenarioSettings): Scenario {
   if (sizeBytes !== undefined) throw hasOwnSize(name);
   checkBreak(broken, Object.keys(repairBreaks));
-  const repairRules = broken === undefined ? undefined : repairBreaks[broken]?.repairRules;
-  return repairScenario(repairs[name] as RepairCase, repairRules === undefined ? {} : { repairRules }) as Scenario;
+  const wrong = broken === undefined ? undefined : repairBreaks[broken];
+  return repairScenario(repairs[name] as RepairCase, wrong ?? {}) as Scenario;
 }
 
 function builtInScrub(name: string, { broken, sizeBytes }: ScenarioSettings): Scenario {

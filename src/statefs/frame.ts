@@ -68,6 +68,11 @@ export class FrameCodec {
    * @param sector where the frame was read from; a frame that names another place is refused
    */
   parse(buffer: Uint8Array, view: DataView, at: number, sector: number, into: FrameHeader): boolean {
+    return this.parseAnywhere(buffer, view, at, into) && into.sector === sector;
+  }
+
+  /** The same, of a frame that may stand in another place than it names: `into.sector` has the place. */
+  parseAnywhere(buffer: Uint8Array, view: DataView, at: number, into: FrameHeader): boolean {
     if (view.getUint32(at + FRAME.magic, true) !== FRAME_MAGIC) return false;
     if (this.#checksums && view.getUint32(at + FRAME.headerCrc, true) !== this.#headerCrc(buffer, at)) return false;
     into.type = view.getUint8(at + FRAME.type);
@@ -79,7 +84,7 @@ export class FrameCodec {
     into.sector = getU64(view, at + FRAME.sector);
     into.durableSequence = getU64(view, at + FRAME.durableSequence);
     into.windowSectors = view.getUint32(at + FRAME.windowSectors, true);
-    return into.sector === sector && into.sequence > 0 && into.durableSequence >= 0;
+    return into.sector >= 0 && into.sequence > 0 && into.durableSequence >= 0;
   }
 
   /** Whether the body of a frame that {@link parse} accepted is the one that was sealed. */

@@ -85,7 +85,7 @@ class Check {
   }
 
   run(): CheckResult {
-    const { keys, recovered, verdict } = this.#survey;
+    const { keys, recovered } = this.#survey;
     this.#checkSuperblocks();
     this.#checkValues();
     this.#checkGroups();
@@ -98,7 +98,7 @@ class Check {
       verifiedBytes: this.#verifiedBytes,
       rows: Object.fromEntries(recovered.rows) as Partial<Record<Row, number>>,
       lastSequence: recovered.lastSequence,
-      closed: verdict.current.clean,
+      closed: this.#isClosed(),
       space,
     };
   }
@@ -107,19 +107,34 @@ class Check {
     this.#findings.push({ ...found, offsetBytes: found.sector * this.#survey.geometry.sectorBytes });
   }
 
+  #isClosed(): boolean {
+    const { verdict, recovered } = this.#survey;
+    return verdict.current.clean && recovered.lostEpoch === 0;
+  }
+
   #checkSuperblocks(): void {
-    const { copies, verdict, geometry } = this.#survey;
+    const { copies, verdict, recovered } = this.#survey;
     const { currentCopy, otherWhy, current } = verdict;
-    if (otherWhy === undefined) return;
+    const { lostEpoch } = recovered;
     const other = currentCopy === 0 ? 1 : 0;
-    const isLost = copies[other].state !== 'valid';
     const serves = `copy ${currentCopy}, generation ${current.generation}, serves`;
+    if (copies[currentCopy].state === 'misplaced') {
+      this.#findSuperblock(currentCopy, true, `${otherWhy}; it is the newer one, and ${serves}`);
+    } else if (otherWhy !== undefined) {
+      this.#findSuperblock(other, copies[other].state !== 'valid', `it is unusable: ${otherWhy}; ${serves}`);
+    } else if (lostEpoch > 0) {
+      const what = `a newer one was lost: the log goes on with epoch ${lostEpoch}, which neither copy knows; ${serves}`;
+      this.#findSuperblock(other, true, what);
+    }
+  }
+
+  #findSuperblock(copy: 0 | 1, isLost: boolean, what: string): void {
     this.#find({
       kind: isLost ? 'superblock-lost' : 'superblock-stale',
       severity: isLost ? 'damage' : 'residue',
-      sector: geometry.superblockSectors[other],
+      sector: this.#survey.geometry.superblockSectors[copy],
       keys: [],
-      what: `superblock copy ${other} is unusable: ${otherWhy}; ${serves}`,
+      what: `superblock copy ${copy}: ${what}`,
       lost: 'nothing',
       repair: isLost ? 'restore-superblock' : undefined,
     });
@@ -192,18 +207,25 @@ class Check {
       const last = verdict.current.frontierSequence;
       this.#findAccounting(sector, [], `group ${sequence} lies below a frontier that ends with group ${last}`);
     }
-    if (reader.unreadableSectors > 0) {
+    // Behind a log that was closed nothing stands.
+    const unreadable = reader.unreadableSectors(this.#isClosed() ? recovered.tailSector : undefined);
+    if (unreadable > 0) {
       this.#find({
         kind: 'log-unreadable',
         severity: 'damage',
         sector: recovered.tailSector,
         keys: [],
         what:
-          `the medium could not be read at ${reader.unreadableSectors} sectors of the log, or behind it: copy the disk ` +
+          `the medium could not be read at ${unreadable} sectors of the log, or behind it: copy the disk ` +
           'to a sound one, then check again',
         lost: 'what stands there, unless a copy gives it',
         repair: undefined,
       });
+    }
+    for (const { sector, keys, what, isCertain } of recovered.damage) {
+      if (isCertain || reader.hasUnreadable(sector, 1)) continue;
+      const lost = 'a last group, if there was one';
+      this.#find({ kind: 'tail-in-doubt', severity: 'damage', sector, keys, what, lost, repair: 'end-log' });
     }
   }
 

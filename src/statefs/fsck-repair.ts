@@ -30,10 +30,11 @@ export const soundRepair: RepairRules = { newLife: true };
 export function repair(found: Survey, result: CheckResult, rules: StoreRules, repairRules: RepairRules): string[] {
   const done: string[] = [];
   const damage = result.findings.filter(({ severity }) => severity === 'damage');
-  if (damage.some((finding) => finding.repair === 'restore-superblock')) {
-    restoreSuperblock(found, rules, repairRules);
-    done.push('restored the lost superblock copy');
-  }
+  const isLost = damage.some((finding) => finding.repair === 'restore-superblock');
+  const isInDoubt = damage.some((finding) => finding.repair === 'end-log');
+  if (isLost || isInDoubt) restoreSuperblocks(found, rules, repairRules);
+  if (isLost) done.push('restored the lost superblock copy');
+  if (isInDoubt) done.push('recorded where the log ends');
   const lost = new Set(damage.flatMap(({ kind, keys }) => (kind === 'value-lost' ? keys : [])));
   const anew = new Set(damage.flatMap((finding) => (finding.repair === 'write-anew' ? finding.keys : [])));
   for (const key of lost) anew.delete(key);
@@ -67,7 +68,8 @@ function writeAnew(store: StateFs, key: string): void {
   store.putAtomic(key, value, { meta });
 }
 
-function restoreSuperblock(found: Survey, rules: StoreRules, { newLife }: RepairRules): void {
+/** Writes both copies anew, with the end of the log as it was found. */
+function restoreSuperblocks(found: Survey, rules: StoreRules, { newLife }: RepairRules): void {
   const { device, geometry, verdict, recovered } = found;
   const flush = (): void => device.flush();
   if (!newLife) {
@@ -83,7 +85,7 @@ function restoreSuperblock(found: Survey, rules: StoreRules, { newLife }: Repair
     frontierSequence: recovered.lastSequence,
     payloadFloor: recovered.payloadFloor,
   };
-  const pair = new SuperblockPair(device, geometry, verdict, rules);
+  const pair = new SuperblockPair(device, geometry, verdict, rules, recovered.lostEpoch);
   pair.openLife(frontier, flush);
   pair.close(frontier, flush);
   flush();

@@ -27,11 +27,13 @@ export type FindingKind =
   | 'value-unreadable'
   /** The medium does not give some of the log. */
   | 'log-unreadable'
+  /** The log seems to end where a write that went astray stands: a last group may be lost. */
+  | 'tail-in-doubt'
   /** A sequence number or address contradicts the superblock or another record. */
   | 'accounting';
 
 /** What `repair` does about a finding; undefined where there is nothing that it can do. */
-export type RepairAction = 'restore-superblock' | 'write-anew' | 'delete-key';
+export type RepairAction = 'restore-superblock' | 'end-log' | 'write-anew' | 'delete-key';
 
 export interface Finding {
   readonly kind: FindingKind;

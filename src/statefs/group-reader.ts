@@ -8,6 +8,7 @@ import {
   FLAG_ORDERED,
   FRAME_COMMIT,
   FRAME_TEMP,
+  MAX_EPOCH,
   MAX_GROUP_OPERATIONS,
 } from './layout.ts';
 import type { LogReader } from './log-reader.ts';
@@ -45,12 +46,27 @@ export class Group {
   end: number;
   /** First sector after all of its frames, as one of them says; 0 where none does. */
   windowEnd = 0;
+  /** The sectors of the first frame that is not as it should be; none where all are. */
+  badSector = 0;
+  badSectors = 0;
+  /** A frame that belongs elsewhere stands there: a write went astray. */
+  isOverwritten = false;
 
   constructor(sector: number, sequence: number, epoch: number) {
     this.sector = sector;
     this.sequence = sequence;
     this.epoch = epoch;
     this.end = sector;
+  }
+
+  /** The temp frames that were read are of another group: what is known is that one of a later life should stand here. */
+  forgetTemps(sequence: number, epoch: number): void {
+    this.temp = 'absent';
+    this.operations.length = 0;
+    this.operationCount = 0;
+    this.sequence = sequence;
+    this.epoch = epoch;
+    this.windowEnd = 0;
   }
 }
 
@@ -71,23 +87,25 @@ const SINGLE_SECTORS = 8;
  * and no further than the first bad one; where it is known to have been durable, every sector of it is looked at.
  */
 export class GroupReader {
-  /** No frame of this store stands further out than this: a new frontier would have been written first. */
-  readonly searchEnd: number;
   readonly start: number;
   readonly regionEnd: number;
+  /** The latest life that a frame behind the frontier tells of, where no superblock does: that one was lost. Else 0. */
+  lostEpoch = 0;
   /** Of the groups taken in so far: what follows has higher numbers. */
   lastSequence = 0;
   lastEpoch = 0;
   readonly #in: GroupReaderInput;
   readonly #frontier: number;
   readonly #frontierSequence: number;
+  readonly #reach: number;
+  readonly #minFrontierEpoch: number;
   readonly #maxFrontierEpoch: number;
   readonly #prove: (durableSequence: number) => void;
   readonly #header = new FrameHeader();
 
   /** @param prove told of each number up to which a frame says that all groups were durable before it */
   constructor(input: GroupReaderInput, prove: (durableSequence: number) => void) {
-    const { geometry, verdict } = input;
+    const { geometry, verdict, rules } = input;
     const { current } = verdict;
     this.#in = input;
     this.#prove = prove;
@@ -97,9 +115,20 @@ export class GroupReader {
     this.#frontierSequence = current.frontierSequence;
     // A lost copy may have recorded one frontier more, behind a group of any size.
     const { strideSectors, groupSectors } = geometry;
-    const reach = verdict.otherLost ? 2 * strideSectors + groupSectors : current.clean ? 0 : strideSectors;
-    this.searchEnd = Math.min(this.#frontier + reach, this.regionEnd);
-    this.#maxFrontierEpoch = verdict.otherLost ? current.generation + 1 : current.epoch;
+    const isOver = current.clean && !verdict.otherLost && !rules.lostSuperblocks;
+    this.#reach = verdict.otherLost ? 2 * strideSectors + groupSectors : isOver ? 0 : strideSectors;
+    // A life that was closed left nothing behind its frontier but what it gave up.
+    this.#minFrontierEpoch = current.clean && rules.lostSuperblocks ? current.epoch + 1 : current.epoch;
+    const latest = verdict.otherLost ? current.generation + 1 : current.epoch;
+    this.#maxFrontierEpoch = rules.lostSuperblocks ? MAX_EPOCH : latest;
+  }
+
+  /** First sector behind all that may tell of a group at `sector`: a new frontier would have been written before it. */
+  searchEnd(sector: number): number {
+    const { rules, geometry } = this.#in;
+    // Even where that was lost.
+    const beyond = rules.lostSuperblocks && sector >= this.#frontier ? sector + geometry.strideSectors : 0;
+    return Math.min(Math.max(this.#frontier + this.#reach, beyond), this.regionEnd);
   }
 
   /** Reads what stands at `sector`, where the log goes on, with whatever further on tells about it. */
@@ -119,12 +148,19 @@ export class GroupReader {
     const header = this.#header;
     for (let index = 0; index < MAX_GROUP_OPERATIONS; index++) {
       const sector = group.end;
-      if (!this.#parse(sector, FRAME_TEMP, index) || !this.#goesOn(group, sector)) return;
+      if (!this.#parse(sector, FRAME_TEMP, index) || !this.#goesOn(group, sector)) {
+        this.#noteBad(group, sector, 0);
+        return;
+      }
       if (index === 0) this.#prove(header.durableSequence);
       this.#noteFrame(group, sector);
       group.temp = 'broken';
       const isLast = (header.flags & FLAG_LAST) !== 0;
-      if (!this.#readTemp(group, sector)) return;
+      const { bodyBytes } = header;
+      if (!this.#readTemp(group, sector)) {
+        this.#noteBad(group, sector, bodyBytes);
+        return;
+      }
       if (!isLast) continue;
       group.operationCount = index + 1;
       group.temp = 'whole';
@@ -132,10 +168,23 @@ export class GroupReader {
     }
   }
 
+  /** Remembers the first frame of a group that is not as it should be; what of it was read has been. */
+  #noteBad(group: Group, sector: number, bodyBytes: number): void {
+    if (group.badSectors > 0 || sector >= this.regionEnd) return;
+    const { codec, geometry } = this.#in;
+    const sectors = codec.sectorsFor(bodyBytes);
+    const isRead = sectors <= geometry.frameSectors && sector + sectors <= this.regionEnd;
+    markBad(group, sector, isRead ? sectors : 1);
+  }
+
   /** Whether the temp frame whose header was just parsed may be the next one of the group. */
   #goesOn(group: Group, sector: number): boolean {
     const { index, sequence, epoch, flags } = this.#header;
-    if (index === 0) return sequence > this.lastSequence && this.#isEpochRight(sector, epoch);
+    if (index === 0) {
+      if (sequence <= this.lastSequence || !this.#isEpochRight(sector, epoch)) return false;
+      this.#noteEpoch(sector, epoch);
+      return true;
+    }
     const isMoved = (flags & FLAG_MOVED) !== 0;
     return epoch === group.epoch && (isMoved ? sequence >= group.sequence : sequence === group.sequence);
   }
@@ -178,15 +227,23 @@ export class GroupReader {
   #readCommits(group: Group, sector: number, sequence: number): void {
     const header = this.#header;
     for (let index = 0; index < MAX_GROUP_OPERATIONS; index++) {
-      if (!this.#parse(sector, FRAME_COMMIT, index)) break;
-      if (header.sequence !== sequence || header.epoch !== group.epoch) break;
+      const isNext = this.#parse(sector, FRAME_COMMIT, index);
+      if (isNext && index === 0 && this.#isOfLaterLife(group, sector)) sequence = group.sequence;
+      if (!isNext || header.sequence !== sequence || header.epoch !== group.epoch) {
+        this.#noteBad(group, sector, 0);
+        break;
+      }
       this.#prove(header.durableSequence);
       const isOrdered = (header.flags & FLAG_ORDERED) !== 0;
       const isLast = (header.flags & FLAG_LAST) !== 0;
-      const sectors = this.#in.codec.sectorsFor(header.bodyBytes);
+      const { bodyBytes } = header;
+      const sectors = this.#in.codec.sectorsFor(bodyBytes);
       const commit = this.#readCommitBody(sector);
       // One of another group says nothing of this one, unless it stands where this one's own must.
-      if (commit === undefined || (group.temp !== 'whole' && commit.groupSector !== group.sector)) break;
+      if (commit === undefined || (group.temp !== 'whole' && commit.groupSector !== group.sector)) {
+        this.#noteBad(group, sector, bodyBytes);
+        break;
+      }
       takeEntries(group, commit);
       sector += sectors;
       group.end = Math.max(group.end, sector);
@@ -201,6 +258,19 @@ export class GroupReader {
       group.operationCount = group.operations.length = group.entries.length;
       group.commitState = 'whole';
     }
+  }
+
+  /**
+   * Whether the commit frame whose header was just parsed is of a group that was to stand where the temp frames of an
+   * earlier life were left: writing its own over them went wrong. Then it is that group that is read from here on.
+   */
+  #isOfLaterLife(group: Group, sector: number): boolean {
+    const { epoch, sequence } = this.#header;
+    const isLater = group.temp !== 'absent' && epoch > group.epoch && sequence > this.lastSequence;
+    if (!isLater || !this.#in.rules.strays || !this.#isEpochRight(sector, epoch)) return false;
+    if (this.#readCommitBody(sector)?.groupSector !== group.sector) return false;
+    group.forgetTemps(sequence, epoch);
+    return true;
   }
 
   /** Reads the body of the commit frame whose header was just parsed. */
@@ -235,6 +305,7 @@ export class GroupReader {
   /** Looks past a group that is not whole for proof that it was durable; where there is some, saves what can be. */
   #search(group: Group): void {
     let evidence = group.sector;
+    if (group.proof === 'none') this.#lookForStrays(group);
     if (group.proof === 'none') {
       evidence = this.#searchProof(group);
       if (group.proof === 'none') return;
@@ -242,24 +313,65 @@ export class GroupReader {
     this.#salvage(group, evidence);
   }
 
+  /**
+   * What a write that went astray has put over the group proves it, if it was issued once the group was durable. Only
+   * what has been read anyway is looked at.
+   */
+  #lookForStrays(group: Group): void {
+    const { reader, codec } = this.#in;
+    const header = this.#header;
+    const { badSector, badSectors } = group;
+    for (let sector = badSector; sector < badSector + badSectors; sector++) {
+      const at = reader.load(sector, 1);
+      if (codec.parseAnywhere(reader.buffer, reader.view, at, header)) this.lookAtStray(group, sector, header);
+    }
+  }
+
+  /** Looks at a frame that was read at `sector`, where one of the group should stand. */
+  lookAtStray(group: Group, sector: number, header: FrameHeader): void {
+    if (!this.#isStray(sector, header)) return;
+    if (!group.isOverwritten) markBad(group, sector, 1);
+    group.isOverwritten = true;
+    this.#takeStray(group, header);
+  }
+
+  /** Whether a frame that was read at `sector` was written elsewhere by this life of the log, or a later one. */
+  #isStray(sector: number, header: FrameHeader): boolean {
+    return this.#in.rules.strays && header.sector !== sector && header.epoch >= this.#minFrontierEpoch;
+  }
+
+  /** Takes from a frame in the wrong place what it says of the groups before it. */
+  #takeStray(group: Group, { sector, epoch, durableSequence }: FrameHeader): void {
+    // Copies in the other region count the groups of this one, but say nothing of them.
+    if (sector < this.#frontier || sector >= this.regionEnd) return;
+    this.#noteEpoch(sector, epoch);
+    this.#prove(durableSequence);
+    if (durableSequence >= group.sequence) group.proof = 'durable';
+  }
+
+  #noteEpoch(sector: number, epoch: number): void {
+    if (sector < this.#frontier || epoch <= this.#in.verdict.current.epoch || !this.#in.rules.lostSuperblocks) return;
+    this.lostEpoch = Math.max(this.lostEpoch, epoch);
+  }
+
   /** @returns the sector of the frame that proves the group durable */
   #searchProof(group: Group): number {
+    const searchEnd = this.searchEnd(group.sector);
     let from = group.sector + 1;
     if (group.windowEnd > 0) {
       // Its own frames were issued together: of them only an ordered commit proves anything.
       if (group.temp !== 'whole' && this.#readOwnCommits(group, group.windowEnd)) return group.sector;
       from = Math.max(group.windowEnd, from);
     }
-    for (let sector = from; sector < this.searchEnd; ) {
+    for (let sector = from; sector < searchEnd; ) {
       const step =
-        sector - from < SINGLE_SECTORS
-          ? 1
-          : Math.min(sector - from, this.#in.reader.windowSectors, this.searchEnd - sector);
+        sector - from < SINGLE_SECTORS ? 1 : Math.min(sector - from, this.#in.reader.windowSectors, searchEnd - sector);
       this.#in.reader.load(sector, step);
       const end = sector + step;
       while (sector < end) {
         const sighting = this.#sight(sector, group);
         if (sighting === undefined) {
+          if (group.proof !== 'none') return sector;
           sector++;
           continue;
         }
@@ -283,8 +395,14 @@ export class GroupReader {
     const { reader, codec } = this.#in;
     const header = this.#header;
     const at = reader.load(sector, 1);
-    if (!codec.parse(reader.buffer, reader.view, at, sector, header)) return undefined;
+    if (!codec.parseAnywhere(reader.buffer, reader.view, at, header)) return undefined;
+    if (header.sector !== sector) {
+      if (this.#isStray(sector, header)) this.#takeStray(group, header);
+      return undefined;
+    }
     if (header.type !== FRAME_TEMP && header.type !== FRAME_COMMIT) return undefined;
+    // Even one that no group of this log may be: its life is not to be taken again.
+    this.#noteEpoch(sector, header.epoch);
     const floor = group.temp === 'absent' ? this.lastSequence + 1 : group.sequence;
     if (header.sequence < floor || !this.#isEpochRight(sector, header.epoch)) return undefined;
     this.#prove(header.durableSequence);
@@ -322,9 +440,12 @@ export class GroupReader {
 
   /** Takes all that is readable of a group that was durable and is damaged, and finds where the log goes on. */
   #salvage(group: Group, evidence: number): void {
-    const limit = Math.max(this.#frontier, this.searchEnd);
+    const limit = Math.max(this.#frontier, this.searchEnd(group.sector));
     let next = 0;
-    for (let sector = group.sector; sector < (group.windowEnd || limit) && next === 0; sector++) {
+    // Past its window as well: the commit of a later life may stand there, whose temp frames did not get here.
+    for (let sector = group.sector; sector < limit && next === 0; sector++) {
+      const isPast = group.windowEnd > 0 && sector >= group.windowEnd;
+      if (isPast && isFull(group.entries, group.operationCount)) break;
       next = this.#salvageSector(group, sector);
     }
     judgeSalvaged(group);
@@ -342,7 +463,7 @@ export class GroupReader {
     if (!codec.parse(reader.buffer, reader.view, at, sector, header)) return 0;
     const { type, index, sequence, epoch, flags } = header;
     if (sequence <= this.lastSequence || !this.#isEpochRight(sector, epoch)) return 0;
-    const isKnown = group.temp !== 'absent' || group.windowEnd > 0;
+    let isKnown = group.temp !== 'absent' || group.windowEnd > 0;
     if (type === FRAME_TEMP) {
       const isFirst = index === 0;
       if (isFirst && sector > group.sector && (sector - this.start) % geometry.unitSectors === 0) return sector;
@@ -360,6 +481,7 @@ export class GroupReader {
     const commit = this.#readCommitBody(sector);
     if (commit === undefined) return 0;
     if (commit.groupSector > group.sector) return commit.groupSector;
+    if (this.#isOfLaterLife(group, sector)) isKnown = false;
     if (commit.groupSector !== group.sector || (isKnown && epoch !== group.epoch)) return 0;
     group.sequence = Math.max(sequence, isKnown ? group.sequence : 0);
     group.epoch = epoch;
@@ -379,16 +501,22 @@ export class GroupReader {
   }
 
   /**
-   * Frames past the frontier belong to the current life; before it to any earlier one, never going back, and to none
-   * that used the region before the log moved here.
+   * Frames past the frontier belong to the current life, or to a later one whose superblock was lost; before it to any
+   * earlier one, never going back, and to none that used the region before the log moved here.
    */
   #isEpochRight(sector: number, epoch: number): boolean {
     if (!this.#in.rules.epochs) return true;
     const { current } = this.#in.verdict;
     if (epoch < this.lastEpoch || epoch < current.regionEpoch) return false;
     if (sector < this.#frontier) return epoch <= current.epoch;
-    return epoch >= current.epoch && epoch <= this.#maxFrontierEpoch;
+    return epoch >= this.#minFrontierEpoch && epoch <= this.#maxFrontierEpoch;
   }
+}
+
+/** Marks what ends the log at this group. */
+export function markBad(group: Group, sector: number, sectors: number): void {
+  group.badSector = sector;
+  group.badSectors = sectors;
 }
 
 function takeEntries(group: Group, commit: CommitRecord): void {

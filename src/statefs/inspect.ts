@@ -17,7 +17,7 @@ import {
 import { type CommitEntry, type CommitRecord, readCommitBody, readTempBody, type TempRecord } from './records.ts';
 import { ACTIONS, type Row } from './recovery-table.ts';
 import { soundRules } from './rules.ts';
-import type { Superblock } from './superblock.ts';
+import type { Superblock, SuperblockCopy } from './superblock.ts';
 import { type Survey, survey } from './survey.ts';
 
 /** An operation as a frame tells it. */
@@ -74,11 +74,11 @@ export interface GroupInfo {
 /** A superblock copy as found. */
 export interface SuperblockInfo {
   readonly copy: 0 | 1;
-  readonly state: 'valid' | 'blank' | 'damaged' | 'unreadable' | 'unknown';
-  /** Why it can't be used. */
+  readonly state: SuperblockCopy['state'];
+  /** What is wrong with it; one that is misplaced may be in use all the same. */
   readonly why: string | undefined;
   readonly inUse: boolean;
-  /** Undefined where it is not valid. `storeId` in hexadecimal. */
+  /** Undefined where it is not whole. `storeId` in hexadecimal. */
   readonly fields: (Omit<Superblock, 'storeId'> & { readonly storeId: string }) | undefined;
 }
 
@@ -135,7 +135,7 @@ function superblocksOf({ copies, verdict }: Survey): SuperblockInfo[] {
   return ([0, 1] as const).map((copy) => {
     const found = copies[copy];
     const fields =
-      found.state === 'valid'
+      'superblock' in found
         ? { ...found.superblock, storeId: Buffer.from(found.superblock.storeId).toString('hex') }
         : undefined;
     const why = found.state === 'valid' ? undefined : found.why;

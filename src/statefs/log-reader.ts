@@ -1,5 +1,8 @@
 import type { BlockDevice } from '../blockdev/index.ts';
 import { codeOf, viewOf } from '../core/index.ts';
+import type { StoreGeometry } from './geometry.ts';
+import type { StoreRules } from './rules.ts';
+import type { SuperblockVerdict } from './superblock.ts';
 
 /** Bounds of the window: large enough for a few groups, and no larger than what one read gains from. */
 const MIN_WINDOW_BYTES = 8192;
@@ -14,8 +17,8 @@ export class LogReader {
   /** The window. Valid until the next call. */
   readonly buffer: Uint8Array;
   readonly view: DataView;
-  /** Sectors that the medium could not read; they count as bad, and read as zeros. */
-  unreadableSectors = 0;
+  readonly #unreadable = new Set<number>();
+  readonly #witness: number | undefined;
   readonly #device: BlockDevice;
   readonly #sectorBytes: number;
   readonly #frontier: number;
@@ -25,14 +28,49 @@ export class LogReader {
   /**
    * @param start where the log starts
    * @param frontier sectors below it are durable, and read ahead
+   * @param witness a sector that could be read just now: see {@link checkDevice}. Undefined: no device fails as a whole
    */
-  constructor(device: BlockDevice, start: number, frontier: number) {
+  constructor(device: BlockDevice, start: number, frontier: number, witness: number | undefined) {
     this.#device = device;
     this.#sectorBytes = device.sectorBytes;
     this.#frontier = frontier;
+    this.#witness = witness;
     const durableBytes = (frontier - start) * device.sectorBytes;
     this.buffer = new Uint8Array(Math.min(Math.max(durableBytes, MIN_WINDOW_BYTES), MAX_WINDOW_BYTES));
     this.view = viewOf(this.buffer);
+  }
+
+  /** How many sectors below `end` the medium could not read; they count as bad, and read as zeros. */
+  unreadableSectors(end: number = Number.POSITIVE_INFINITY): number {
+    let count = 0;
+    for (const sector of this.#unreadable) if (sector < end) count++;
+    return count;
+  }
+
+  /** Whether one of `count` sectors from `sector` on could not be read. */
+  hasUnreadable(sector: number, count: number): boolean {
+    for (let at = sector; at < sector + count; at++) if (this.#unreadable.has(at)) return true;
+    return false;
+  }
+
+  /** To be told of a sector outside the log that could not be read. */
+  noteUnreadable(sector: number): void {
+    this.#unreadable.add(sector);
+  }
+
+  /**
+   * Tells a sector that can't be read from a device that has failed, after two tries: the device still gives what it
+   * gave a moment ago. Of a device that has failed nothing may be concluded, least of all that the log ends.
+   * @throws `error`, where it has
+   */
+  checkDevice(error: unknown): void {
+    if (this.#witness === undefined) return;
+    try {
+      this.#device.read(this.#witness, new Uint8Array(this.#sectorBytes));
+    } catch (again) {
+      if (codeOf(again) !== 'EIO') throw again;
+      throw error;
+    }
   }
 
   /** The most that one {@link load} takes. */
@@ -80,9 +118,21 @@ export class LogReader {
         this.#device.read(sector + done / this.#sectorBytes, one);
       } catch (error) {
         if (codeOf(error) !== 'EIO') throw error;
+        this.checkDevice(error);
         one.fill(0);
-        this.unreadableSectors++;
+        this.#unreadable.add(sector + done / this.#sectorBytes);
       }
     }
   }
+}
+
+/** A reader of the log that the superblocks tell of. */
+export function logReaderOf(
+  device: BlockDevice,
+  geometry: StoreGeometry,
+  { current, currentCopy }: SuperblockVerdict,
+  rules: StoreRules,
+): LogReader {
+  const witness = rules.unreadable ? geometry.superblockSectors[currentCopy] : undefined;
+  return new LogReader(device, geometry.regionSectors[current.activeRegion], current.frontierSector, witness);
 }

@@ -198,18 +198,32 @@ export class PayloadStore {
   /**
    * Whether every frame of an extent is whole, read with care: frame by frame, the header's sector before the rest, and
    * no further than the first bad one.
+   * @param onStray given the frames that stand where one of the extent's should, each with its sector
    */
-  isWhole(extent: Extent): boolean {
+  isWhole(extent: Extent, onStray: (sector: number, header: FrameHeader) => void): boolean {
     this.#prepare(extent);
     for (let frame = 0; frame < extent.extentFrames; frame++) {
       const sector = extent.extentSector + frame * this.#frameSectors;
       this.#device.read(sector, this.#staging.subarray(0, this.#sectorBytes));
-      if (!this.#parse(extent, frame, 0)) return false;
+      if (!this.#parse(extent, frame, 0)) {
+        this.#tellStrays(sector, 1, onStray);
+        return false;
+      }
       const bytes = this.#codec.sectorsFor(this.#header.bodyBytes) * this.#sectorBytes;
       if (bytes > this.#sectorBytes) this.#device.read(sector + 1, this.#staging.subarray(this.#sectorBytes, bytes));
-      if (!this.#codec.verify(this.#staging, this.#view, 0, this.#header)) return false;
+      if (this.#codec.verify(this.#staging, this.#view, 0, this.#header)) continue;
+      this.#tellStrays(sector, bytes / this.#sectorBytes, onStray);
+      return false;
     }
     return true;
+  }
+
+  #tellStrays(sector: number, sectors: number, onStray: (sector: number, header: FrameHeader) => void): void {
+    const header = this.#header;
+    for (let i = 0; i < sectors; i++) {
+      if (this.#codec.parseAnywhere(this.#staging, this.#view, i * this.#sectorBytes, header))
+        onStray(sector + i, header);
+    }
   }
 
   /**

@@ -123,7 +123,7 @@ export class RecordReader {
 
   /** Tells of damage to `entry`. */
   report(entry: IndexEntry, what: string): void {
-    this.#onDamage({ sector: entry.tempSector, keys: [entry.key], what });
+    this.#onDamage({ sector: entry.tempSector, keys: [entry.key], what, isCertain: true });
   }
 
   #failDamaged(entry: IndexEntry, what: string, cause?: unknown): never {

@@ -3,7 +3,7 @@ import { codeOf, equalBytes } from '../core/index.ts';
 import { sha256 } from '../envelope/index.ts';
 import { FrameHeader } from './frame.ts';
 import { alignUp } from './geometry.ts';
-import { doesMatch, type Group, GroupReader, type GroupReaderInput, type Operation } from './group-reader.ts';
+import { doesMatch, type Group, GroupReader, type GroupReaderInput, markBad, type Operation } from './group-reader.ts';
 import type { KeySpace } from './key-space.ts';
 import { FRAME_HEADER_BYTES, KIND_DELETE, KIND_LOST, KIND_PUT, TEMP_BYTES } from './layout.ts';
 import type { LogEnd } from './log-writer.ts';
@@ -17,6 +17,11 @@ export interface Damage {
   /** The keys that it concerns; empty where even they were lost. */
   readonly keys: readonly string[];
   readonly what: string;
+  /**
+   * False: the medium does not give, or has written over, the place where the log seems to end. What stood there may
+   * have been a committed group, the last one or ones; or one that a cut has torn; or nothing.
+   */
+  readonly isCertain: boolean;
 }
 
 /** What recovery knows after reading the log, beside the index. */
@@ -24,6 +29,8 @@ export interface Recovered extends LogEnd {
   /** A group with unknown keys was lost at this sequence number: what is older may be stale. 0 when none was. */
   readonly lostSequence: number;
   readonly damage: readonly Damage[];
+  /** The latest life whose frames are there and whose superblock is not: it was lost. 0: none. */
+  readonly lostEpoch: number;
   /** How often each row of the decision table applied. */
   readonly rows: ReadonlyMap<Row, number>;
 }
@@ -47,7 +54,6 @@ export function replay(input: ReplayInput): Recovered {
 class Replay {
   readonly #in: ReplayInput;
   readonly #groups: GroupReader;
-  readonly #frontier: number;
   readonly #header = new FrameHeader();
   readonly #damage: Damage[] = [];
   readonly #rows = new Map<Row, number>();
@@ -61,18 +67,18 @@ class Replay {
     const { current } = input.verdict;
     this.#in = input;
     this.#groups = new GroupReader(input, (durableSequence) => this.#prove(durableSequence));
-    this.#frontier = current.frontierSector;
     this.#at = this.#groups.start;
     this.#payloadFloor = Math.min(this.#groups.regionEnd, current.payloadFloor);
     this.#lostSequence = current.lostSequence;
     if (current.lostSequence > 0) {
       const what = `group ${current.lostSequence} was lost with its keys before the log moved: older values may be stale`;
-      this.#damage.push({ sector: this.#groups.start, keys: [], what });
+      this.#damage.push({ sector: this.#groups.start, keys: [], what, isCertain: true });
     }
   }
 
   run(): Recovered {
-    const end = Math.max(this.#frontier, this.#groups.searchEnd);
+    const { lostSuperblocks } = this.#in.rules;
+    const end = lostSuperblocks ? this.#payloadFloor : this.#groups.searchEnd(0);
     while (this.#at < end && this.#at < this.#payloadFloor) {
       const group = this.#groups.read(this.#at);
       if (!this.#accept(group)) break;
@@ -84,6 +90,7 @@ class Replay {
       lastSequence: Math.max(this.#groups.lastSequence, this.#in.verdict.current.frontierSequence),
       payloadFloor: this.#payloadFloor,
       damage: this.#damage,
+      lostEpoch: this.#groups.lostEpoch,
       rows: this.#rows,
     };
   }
@@ -104,6 +111,7 @@ class Replay {
     const action = ACTIONS[decide(group.temp, group.commitState, group.proof, 'unread')];
     if (action === 'tail') {
       this.#count(group, 'unread');
+      this.#doubtTail(group);
       return false;
     }
     this.#settleUnproven();
@@ -126,7 +134,12 @@ class Replay {
     for (const group of groups) {
       const payload = this.#payloadState(group);
       if (payload === 'torn') {
+        if (group.proof !== 'none') {
+          this.#judge(group, 'unread');
+          continue;
+        }
         this.#count(group, payload);
+        this.#doubtTail(group);
         this.#at = group.sector;
         this.#groups.lastSequence = group.sequence - 1;
         return;
@@ -253,7 +266,20 @@ class Replay {
       sector: group.sector,
       keys,
       what: `group ${group.sequence} at sector ${group.sector}: ${what}`,
+      isCertain: true,
     });
+  }
+
+  /** Tells where the log was taken to end for another reason than that nothing, or a torn group, stands there. */
+  #doubtTail(group: Group): void {
+    const { badSector, badSectors, isOverwritten } = group;
+    const isUnreadable = this.#in.rules.unreadable && this.#in.reader.hasUnreadable(badSector, badSectors);
+    if (!isUnreadable && !isOverwritten) return;
+    const why = isUnreadable
+      ? `sector ${badSector} can't be read`
+      : `a write meant for another place stands at sector ${badSector}`;
+    const what = `the log seems to end at sector ${group.sector}, but ${why}: a last group may be lost`;
+    this.#damage.push({ sector: badSector, keys: keysOf(group), what, isCertain: false });
   }
 
   #payloadState(group: Group): PayloadState {
@@ -266,19 +292,32 @@ class Replay {
   }
 
   #isPayloadWhole(group: Group, operation: Operation, entry: CommitEntry): boolean {
-    const { temp, sequence } = operation;
     try {
-      if (temp.extentFrames > 0) {
-        const extent = { ...temp, sequence, epoch: group.epoch };
-        if (!this.#in.payloads.isWhole(extent)) return false;
-        return !this.#in.rules.checksums || equalBytes(this.#in.payloads.digest(extent), entry.digest);
-      }
-      return !this.#in.rules.checksums || equalBytes(this.#inlineDigest(operation), entry.digest);
+      return this.#looksWhole(group, operation, entry);
     } catch (error) {
-      // What can't be read and nothing proves to have been durable is a torn tail.
-      if (codeOf(error) === 'EIO') return false;
-      throw error;
+      if (codeOf(error) !== 'EIO') throw error;
+      if (!this.#in.rules.unreadable) return false;
     }
+    try {
+      return this.#looksWhole(group, operation, entry);
+    } catch (error) {
+      if (codeOf(error) !== 'EIO') throw error;
+      // What can't be read and nothing proves to have been durable ends the log; but not in silence.
+      this.#in.reader.checkDevice(error);
+      this.#in.reader.noteUnreadable(operation.temp.extentSector);
+      markBad(group, operation.temp.extentSector, 1);
+      return false;
+    }
+  }
+
+  #looksWhole(group: Group, operation: Operation, entry: CommitEntry): boolean {
+    const { temp, sequence } = operation;
+    const { payloads, rules } = this.#in;
+    if (temp.extentFrames === 0) return !rules.checksums || equalBytes(this.#inlineDigest(operation), entry.digest);
+    const extent = { ...temp, sequence, epoch: group.epoch };
+    const onBad = (sector: number, header: FrameHeader): void => this.#groups.lookAtStray(group, sector, header);
+    if (!payloads.isWhole(extent, onBad)) return false;
+    return !rules.checksums || equalBytes(payloads.digest(extent), entry.digest);
   }
 
   #inlineDigest(operation: Operation): Uint8Array {

@@ -15,6 +15,12 @@ export interface StoreRules {
   readonly tombstones: boolean;
   /** Recovery counts what it finds towards the quotas. */
   readonly recoveredUsage: boolean;
+  /** Frames of a later life than any superblock tells of show that one was lost: the log goes on with them. */
+  readonly lostSuperblocks: boolean;
+  /** A frame, or a superblock, in another one's place tells of what it was written after. */
+  readonly strays: boolean;
+  /** What can't be read is not taken for torn: a device that fails as a whole ends `open`, a sector is reported. */
+  readonly unreadable: boolean;
   readonly scrub: ScrubRules;
 }
 
@@ -43,5 +49,8 @@ export const soundRules: StoreRules = {
   wholeTransactions: true,
   tombstones: true,
   recoveredUsage: true,
+  lostSuperblocks: true,
+  strays: true,
+  unreadable: true,
   scrub: { reads: true, ownPlace: true, verifies: true },
 };

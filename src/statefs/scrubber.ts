@@ -224,10 +224,10 @@ export class Scrubber {
     const { reader, groups } = this.#walk;
     groups.lastSequence = this.#lastSequence;
     groups.lastEpoch = this.#lastEpoch;
-    const before = reader.unreadableSectors;
+    const before = reader.unreadableSectors();
     const group = groups.read(this.#at);
     const row = decide(group.temp, group.commitState, group.proof, 'unread');
-    return { group, row, unreadable: reader.unreadableSectors - before };
+    return { group, row, unreadable: reader.unreadableSectors() - before };
   }
 
   #startWalk(sectors: number): LogWalk {
@@ -237,7 +237,7 @@ export class Scrubber {
     const current = { ...writer.superblock, ...frontier };
     const verdict = { current, currentCopy: 0, otherLost: false, otherWhy: undefined } as const;
     // It reads ahead no further than this step goes.
-    const reader = new LogReader(device, this.#at, Math.min(tailSector, this.#at + sectors));
+    const reader = new LogReader(device, this.#at, Math.min(tailSector, this.#at + sectors), undefined);
     return { reader, groups: new GroupReader({ reader, codec, geometry, payloads, verdict, rules }, () => {}) };
   }
 

@@ -12,7 +12,7 @@ import { Latch } from './latch.ts';
 import { Latency } from './latency.ts';
 import { KIND_DELETE, MAX_PAYLOAD_BYTES } from './layout.ts';
 import { LiveSpace } from './live-space.ts';
-import { LogReader } from './log-reader.ts';
+import { logReaderOf } from './log-reader.ts';
 import { type CommitMode, LogWriter } from './log-writer.ts';
 import { bareOperation, putOperation } from './operations.ts';
 import { assertCommit, assertMs, type OpenOptions, type ResolvedOptions, resolveOptions } from './options.ts';
@@ -91,7 +91,7 @@ export class StateFs {
       // A store that was killed while the power stayed on left writes in the cache: recovery must report nothing that
       // a later cut could still take away.
       if (!this.#options.readOnly && rules.barriers.open) device.flush();
-      const verdict = judgeSuperblocks(readSuperblocks(device, rules.checksums));
+      const verdict = judgeSuperblocks(readSuperblocks(device, rules.checksums), rules);
       this.#geometry = geometryOf(device, verdict);
       this.#codec = new FrameCodec(verdict.current.storeId, device.sectorBytes, rules.checksums);
       this.#payloads = new PayloadStore(device, this.#codec, this.#geometry);
@@ -99,7 +99,7 @@ export class StateFs {
       this.#keys = new KeySpace(space, new QuotaCounter(options.quotas));
       this.#recovered = this.#replay(verdict);
       if (!rules.recoveredUsage) this.#keys.forgetUsage();
-      const superblocks = new SuperblockPair(device, this.#geometry, verdict, rules);
+      const superblocks = new SuperblockPair(device, this.#geometry, verdict, rules, this.#recovered.lostEpoch);
       const groups = new GroupCodec(this.#codec, this.#geometry, this.#payloads);
       this.#writer = new LogWriter(
         device,
@@ -385,11 +385,9 @@ export class StateFs {
   }
 
   #replay(verdict: SuperblockVerdict): Recovered {
-    const { frontierSector, activeRegion } = verdict.current;
-    const reader = new LogReader(this.#device, this.#geometry.regionSectors[activeRegion], frontierSector);
     return replay({
       device: this.#device,
-      reader,
+      reader: logReaderOf(this.#device, this.#geometry, verdict, this.#options.rules),
       codec: this.#codec,
       geometry: this.#geometry,
       payloads: this.#payloads,

@@ -23,17 +23,25 @@ export class SuperblockPair {
   readonly #rules: StoreRules;
   #current: Superblock;
   #currentCopy: 0 | 1;
-  #otherLost: boolean;
+  /** The highest generation that may have been written and is not there; 0: both copies are what was written last. */
+  #lostGeneration: number;
   /** The current copy was written, and no flush has followed yet. */
   #isUnflushed = false;
 
-  constructor(device: BlockDevice, geometry: StoreGeometry, verdict: SuperblockVerdict, rules: StoreRules) {
+  /** @param lostEpoch a life that the log tells of and no superblock does, which was opened by one; 0: none */
+  constructor(
+    device: BlockDevice,
+    geometry: StoreGeometry,
+    verdict: SuperblockVerdict,
+    rules: StoreRules,
+    lostEpoch: number,
+  ) {
     this.#device = device;
     this.#geometry = geometry;
     this.#rules = rules;
     this.#current = verdict.current;
     this.#currentCopy = verdict.currentCopy;
-    this.#otherLost = verdict.otherLost;
+    this.#lostGeneration = Math.max(verdict.otherLost ? verdict.current.generation + 1 : 0, lostEpoch);
   }
 
   get current(): Superblock {
@@ -81,20 +89,23 @@ export class SuperblockPair {
 
   /**
    * Opens a new life of the log, durably. Its epoch is the generation of the superblock that records it, so that no
-   * two lives share one. A lost copy may have been one generation ahead: then both copies are written anew, so that
-   * the life's epoch is higher than any that the lost one could have opened.
+   * two lives share one. A lost copy may have been one generation ahead, or as far as frames of the life that it opened
+   * say: then both copies are written anew, so that the life's epoch is higher than any that the lost one could have
+   * opened.
    * @param flush flushes the device
    * @throws StateFsError EROFS once the epochs are used up
    */
   openLife(frontier: Frontier, flush: () => void): void {
-    if (this.#otherLost) {
-      this.#write({ ...frontier, ...this.#life(2) }, this.#current.generation + 2);
+    if (this.#lostGeneration > 0) {
+      const generation = Math.max(this.#lostGeneration, this.#current.generation) + 1;
+      this.#write({ ...frontier, ...this.#life(generation) }, generation);
       flush();
       // What was lost may have been lost by a format that was cut: it is finished here, before copy 0 is written.
       if (eraseStaleCopies(this.#device, this.#geometry.superblockSectors[1])) flush();
-      this.#otherLost = false;
+      this.#lostGeneration = 0;
     }
-    this.#write({ ...frontier, ...this.#life(1) }, this.#current.generation + 1);
+    const generation = this.#current.generation + 1;
+    this.#write({ ...frontier, ...this.#life(generation) }, generation);
     flush();
   }
 
@@ -130,7 +141,8 @@ export class SuperblockPair {
     if (this.#isUnflushed) flush();
     const activeRegion = this.#current.activeRegion === 0 ? 1 : 0;
     const features = this.#current.features | FEATURE_MOVED;
-    this.#write({ ...moved, ...this.#life(1), activeRegion, features }, this.#current.generation + 1);
+    const generation = this.#current.generation + 1;
+    this.#write({ ...moved, ...this.#life(generation), activeRegion, features }, generation);
     flush();
     this.#write({}, this.#current.generation + 1);
     flush();
@@ -142,10 +154,9 @@ export class SuperblockPair {
     this.#write({ ...frontier, clean: true }, this.#current.generation + 1);
   }
 
-  /** What a superblock says that opens a life, `step` generations on. */
-  #life(step: number): Pick<Superblock, 'epoch' | 'clean'> {
-    const epoch = this.#rules.epochs ? this.#current.generation + step : this.#current.epoch;
-    return { epoch, clean: false };
+  /** What a superblock of that generation says that opens a life. */
+  #life(generation: number): Pick<Superblock, 'epoch' | 'clean'> {
+    return { epoch: this.#rules.epochs ? generation : this.#current.epoch, clean: false };
   }
 
   #write(changes: Partial<Superblock>, generation: number): void {

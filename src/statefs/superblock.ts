@@ -13,6 +13,7 @@ import {
   SUPERBLOCK_MAGIC_LOW,
   SUPERBLOCK_SPACING_BYTES,
 } from './layout.ts';
+import { type StoreRules, soundRules } from './rules.ts';
 
 /** What a superblock copy says. All sectors are sectors of the partition. */
 export interface Superblock {
@@ -35,10 +36,16 @@ export interface Superblock {
   readonly lostSequence: number;
 }
 
-/** One copy, as found: `blank` has no magic, `damaged` has it and fails the checksum or makes no sense. */
-export type SuperblockCopy =
-  | { readonly state: 'valid'; readonly superblock: Superblock }
+/** A copy that is not what it should be. */
+type BadCopy =
+  | { readonly state: 'misplaced'; readonly superblock: Superblock; readonly why: string }
   | { readonly state: 'blank' | 'damaged' | 'unreadable' | 'unknown'; readonly why: string };
+
+/**
+ * One copy, as found: `blank` has no magic, `damaged` has it and fails the checksum or makes no sense, `misplaced` is
+ * the other copy, whole.
+ */
+export type SuperblockCopy = { readonly state: 'valid'; readonly superblock: Superblock } | BadCopy;
 
 /** Writes `superblock` as copy `copy` into `target`, one whole sector of the device. */
 export function encodeSuperblock(superblock: Superblock, copy: 0 | 1, target: Uint8Array): void {
@@ -85,11 +92,11 @@ export function decodeSuperblock(source: Uint8Array, copy: 0 | 1, checksums = tr
     (view.getUint32(SUPERBLOCK.incompatible, true) & ~KNOWN_FEATURES) | view.getUint32(SUPERBLOCK.readCompatible, true);
   if (unknown !== 0)
     return { state: 'unknown', why: `it has the unknown feature bits 0x${(unknown >>> 0).toString(16)}` };
-  if (view.getUint8(SUPERBLOCK.copy) !== copy)
-    return { state: 'damaged', why: 'it is the other copy, in the wrong place' };
   const superblock = fieldsOf(source, view);
   const nonsense = nonsenseIn(superblock);
-  return nonsense === undefined ? { state: 'valid', superblock } : { state: 'damaged', why: nonsense };
+  if (nonsense !== undefined) return { state: 'damaged', why: nonsense };
+  if (view.getUint8(SUPERBLOCK.copy) === copy) return { state: 'valid', superblock };
+  return { state: 'misplaced', superblock, why: 'it is the other copy, in the wrong place' };
 }
 
 function fieldsOf(source: Uint8Array, view: DataView): Superblock {
@@ -158,20 +165,30 @@ export interface SuperblockVerdict {
  * | valid g | valid, other generations, same store | the higher; a life was being opened after a loss: open it again |
  * | valid g | valid, another store | the higher: a format was cut before its second copy, or before its first |
  * | valid g | valid g | impossible: EINTEGRITY |
+ * | valid g | misplaced, higher than g, same store | the misplaced one: its write went astray, onto g-1 or g+1 |
  * | valid | anything else | the valid one; what was lost may have been newer |
+ * | unreadable | unreadable | EIO: the device, not the store |
  * | anything else | anything else | no store: EINVAL if neither has the magic, EPROTO for a newer format, else EINTEGRITY |
  *
  * @throws StateFsError as in the table
  */
-export function judgeSuperblocks(copies: readonly [SuperblockCopy, SuperblockCopy]): SuperblockVerdict {
+export function judgeSuperblocks(
+  copies: readonly [SuperblockCopy, SuperblockCopy],
+  rules: Pick<StoreRules, 'strays' | 'unreadable'> = soundRules,
+): SuperblockVerdict {
   const [first, second] = copies;
   for (const copy of copies) {
     if (copy.state === 'unknown') fail('EPROTO', `superblock: ${copy.why}: use a powercut that knows this format`);
   }
-  if (first.state === 'valid' && second.state === 'valid') return judgeTwo(first.superblock, second.superblock);
-  if (first.state === 'valid') return lost(first.superblock, 0, second);
-  if (second.state === 'valid') return lost(second.superblock, 1, first);
-  const why = `copy 0: ${(first as { why: string }).why}; copy 1: ${(second as { why: string }).why}`;
+  if (first.state === 'valid') {
+    if (second.state === 'valid') return judgeTwo(first.superblock, second.superblock);
+    return judgeOne(first.superblock, 0, second, rules);
+  }
+  if (second.state === 'valid') return judgeOne(second.superblock, 1, first, rules);
+  if (first.state === 'unreadable' && second.state === 'unreadable' && rules.unreadable) {
+    fail('EIO', 'superblock: neither copy can be read: check the device and how it is attached, then open it again');
+  }
+  const why = `copy 0: ${first.why}; copy 1: ${second.why}`;
   if (first.state === 'blank' && second.state === 'blank') {
     fail('EINVAL', `superblock: this is no statefs partition (${why}): format it, or look for the right image`);
   }
@@ -195,8 +212,15 @@ function judgeTwo(first: Superblock, second: Superblock): SuperblockVerdict {
   };
 }
 
-function lost(current: Superblock, currentCopy: 0 | 1, other: SuperblockCopy): SuperblockVerdict {
-  return { current, currentCopy, otherLost: true, otherWhy: other.state === 'valid' ? undefined : other.why };
+/** Of two copies `mine` alone is valid. */
+function judgeOne(mine: Superblock, copy: 0 | 1, other: BadCopy, rules: Pick<StoreRules, 'strays'>): SuperblockVerdict {
+  const isNewer =
+    rules.strays &&
+    other.state === 'misplaced' &&
+    other.superblock.generation > mine.generation &&
+    Buffer.compare(other.superblock.storeId, mine.storeId) === 0;
+  const current = isNewer ? other.superblock : mine;
+  return { current, currentCopy: isNewer === (copy === 0) ? 1 : 0, otherLost: true, otherWhy: other.why };
 }
 
 /**
@@ -267,11 +291,14 @@ export function readCopy(
   buffer: Uint8Array,
   checksums: boolean,
 ): SuperblockCopy {
-  try {
-    device.read(sector, buffer);
-  } catch (error) {
-    if (codeOf(error) === 'EIO') return { state: 'unreadable', why: 'the medium could not be read' };
-    throw error;
+  // An error that passes is no loss.
+  for (let attempt = 0; attempt < 2; attempt++) {
+    try {
+      device.read(sector, buffer);
+      return decodeSuperblock(buffer, copy, checksums);
+    } catch (error) {
+      if (codeOf(error) !== 'EIO') throw error;
+    }
   }
-  return decodeSuperblock(buffer, copy, checksums);
+  return { state: 'unreadable', why: 'the medium could not be read' };
 }

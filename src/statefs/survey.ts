@@ -4,7 +4,7 @@ import type { StoreGeometry } from './geometry.ts';
 import type { Group } from './group-reader.ts';
 import { KeySpace } from './key-space.ts';
 import { LiveSpace } from './live-space.ts';
-import { LogReader } from './log-reader.ts';
+import { type LogReader, logReaderOf } from './log-reader.ts';
 import { PayloadStore } from './payload.ts';
 import type { Row } from './recovery-table.ts';
 import { type Recovered, replay } from './replay.ts';
@@ -42,13 +42,13 @@ export function survey(
   onGroup: (group: Group, row: Row, current: Superblock) => void,
 ): Survey {
   const copies = readSuperblocks(device, rules.checksums);
-  const verdict = judgeSuperblocks(copies);
+  const verdict = judgeSuperblocks(copies, rules);
   const geometry = geometryOf(device, verdict);
-  const { storeId, activeRegion, frontierSector } = verdict.current;
+  const { storeId } = verdict.current;
   const codec = new FrameCodec(storeId, device.sectorBytes, rules.checksums);
   const payloads = new PayloadStore(device, codec, geometry);
   const keys = new KeySpace(new LiveSpace(codec, geometry, payloads));
-  const reader = new LogReader(device, geometry.regionSectors[activeRegion], frontierSector);
+  const reader = logReaderOf(device, geometry, verdict, rules);
   const tell = (group: Group, row: Row): void => onGroup(group, row, verdict.current);
   const recovered = replay({ device, reader, codec, geometry, payloads, keys, verdict, rules, onGroup: tell });
   return { device, copies, verdict, geometry, codec, payloads, keys, reader, recovered };

@@ -126,7 +126,7 @@ describe('inspect', () => {
     device.before = (_kind, sector) => {
       if (sector === 0 || sector === 8) ioError();
     };
-    expect(codeThrown(() => inspect(device))).toBe('EINTEGRITY');
+    expect(codeThrown(() => inspect(device))).toBe('EIO');
   });
 
   it('an empty log has no groups', () => {

@@ -31,7 +31,9 @@ const scripts: Readonly<Record<WriteBarrier, readonly LazyStep[]>> = {
 const names = Object.keys(scripts) as WriteBarrier[];
 
 function without(barrier: Barrier): StoreRules {
-  return { ...soundRules, barriers: { ...soundRules.barriers, [barrier]: false } };
+  // Recovery makes up for a missing life barrier where it notices the life that no superblock tells of.
+  const lostSuperblocks = barrier !== 'life';
+  return { ...soundRules, lostSuperblocks, barriers: { ...soundRules.barriers, [barrier]: false } };
 }
 
 function commitFor(barrier: Barrier): CommitMode {

@@ -7,6 +7,7 @@ import {
   compaction,
   deviceKey,
   regionReuse,
+  repairBreaks,
   repairCases,
   repairScenario,
   type StateFsWorkload,
@@ -43,7 +44,7 @@ describe('fsck --repair, cut at any point, two cuts deep', () => {
 
   test('a lost superblock replaced by the predecessor of the other loses what its life had written', () => {
     expectCaught(
-      explore(repairScenario('superblock-newer', { repairRules: { newLife: false } })),
+      explore(repairScenario('superblock-newer', repairBreaks['new-life'])),
       /expected \d+ bytes.*got nothing/,
     );
   });

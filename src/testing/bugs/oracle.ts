@@ -1,6 +1,6 @@
 import { equalBytes, toHex } from '../../core/index.ts';
 import type { History, HistoryEvent, KeyValueContent, KeyValueOp } from '../../explore/index.ts';
-import { isPassing } from '../../faults/index.ts';
+import { isPassing, type MediaFaultKind } from '../../faults/index.ts';
 import { applyChange, changesOf, type Found } from './store.ts';
 
 /**
@@ -11,7 +11,7 @@ import { applyChange, changesOf, type Found } from './store.ts';
  * - with one, a value may be missing that the store reports as damaged, and it may refuse to open with EIO or
  *   EINTEGRITY where its design says so. Never other bytes, never silence; but for one thing: the last acknowledged
  *   operation may be gone as if it had never been: no store on one disk can tell its loss from a torn tail. Under a read
- *   that goes wrong until the power fails, only until then.
+ *   that goes wrong until the power fails, only until then. A write or a flush that fails says so: it excuses nothing.
  */
 export class StoreOracle {
   readonly #mayRefuse: boolean;
@@ -123,7 +123,7 @@ class Allowed {
         const passes = isPassing(event.fault.kind);
         return new Allowed(this.#settled, inFlight, {
           any: true,
-          isLasting: this.faults.isLasting || !passes,
+          isLasting: this.faults.isLasting || (!passes && !isReported(event.fault.kind)),
           isPassing: this.faults.isPassing || passes,
           isHung,
         });
@@ -156,6 +156,11 @@ class Allowed {
     );
     return new Allowed([...this.#settled, ...lost], this.#inFlight, this.faults);
   }
+}
+
+/** Whether whoever writes is told that nothing became durable. */
+function isReported(kind: MediaFaultKind): boolean {
+  return kind === 'write-error' || kind === 'flush-error';
 }
 
 function applied({ content }: Candidate, op: KeyValueOp): Candidate {

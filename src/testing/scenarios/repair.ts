@@ -35,11 +35,20 @@ export const repairs: Readonly<Record<string, RepairCase>> = Object.fromEntries(
   repairCases.map((name) => [`repair-${name}`, name]),
 );
 
+/** A repair with a rule taken away, and the store under it. */
+export interface RepairBreak {
+  readonly what: string;
+  readonly repairRules: RepairRules;
+  readonly rules: StoreRules;
+}
+
 /** Repairs with a rule taken away. */
-export const repairBreaks: Readonly<Record<string, { readonly what: string; readonly repairRules: RepairRules }>> = {
+export const repairBreaks: Readonly<Record<string, RepairBreak>> = {
   'new-life': {
-    what: 'a lost superblock copy is filled in with the predecessor of the other',
+    what: "a lost superblock copy is filled in with the predecessor of the other, by a store that can't tell",
     repairRules: { ...soundRepair, newLife: false },
+    // A sound store notices the life that neither copy knows.
+    rules: { ...soundRules, lostSuperblocks: false },
   },
 };
 
