@@ -12,7 +12,7 @@ import { junitOf, writeJUnit } from './junit.ts';
 import type { Output } from './output.ts';
 import { ProgressLine } from './progress.ts';
 import { ResultFile } from './result-file.ts';
-import { loadScenario, scenarioFailure } from './scenarios.ts';
+import { isShipped, loadScenario, misuse, scenarioFailure } from './scenarios.ts';
 import { stackOf } from './stack.ts';
 import { describeSize, paintStoryLine, smallestOf, storyOf } from './story.ts';
 import type { ScenarioSource } from './worker-scenario.ts';
@@ -82,6 +82,9 @@ async function storiesOf(
 }
 
 function sourceOf(name: string, flags: ExploreFlags): ScenarioSource {
+  if (flags.faults !== undefined && name !== 'media' && isShipped(name)) {
+    throw misuse(`--faults: ${name} knows no faults: take media, or a scenario of your own`);
+  }
   const { size, break: broken, through } = flags;
   return { name, commit: commitOf(flags), sizeBytes: size, broken, through };
 }

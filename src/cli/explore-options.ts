@@ -3,6 +3,7 @@ import { profiles } from '../faults/index.ts';
 import {
   brokenRules,
   importBreaks,
+  mediaBreaks,
   repairBreaks,
   repairs,
   scrubBreaks,
@@ -31,6 +32,8 @@ A scrub beside puts, of a store that the medium spoils meanwhile (docs/storage/s
   ${Object.keys(scrubs).join(', ')}
 An import onto a partition that holds another store (docs/storage/export.md):
   import
+A medium that does wrong, with --faults (docs/disk-model.md):
+  media
 A file exports a scenario as default or as "scenario", or a function that makes one.
 
 Disks (--profile), by what a cut may do to what was not flushed:
@@ -50,8 +53,13 @@ and of updated and keystored also:
 ${Object.entries(serviceBreaks)
   .map(([name, what]) => `  ${name.padEnd(14)} ${what}`)
   .join('\n')}
-of the repairs, scrubs and the import instead:
-${[...Object.entries(repairBreaks), ...Object.entries(scrubBreaks), ...Object.entries(importBreaks)]
+of the repairs, scrubs, the import and media instead:
+${[
+  ...Object.entries(repairBreaks),
+  ...Object.entries(scrubBreaks),
+  ...Object.entries(importBreaks),
+  ...Object.entries(mediaBreaks),
+]
   .map(([name, { what }]) => `  ${name.padEnd(14)} ${what}`)
   .join('\n')}
 
@@ -62,6 +70,7 @@ Examples:
   powercut explore                                  boot-control, every power cut, through a virtio ring
   powercut explore large-value --size 64K --through direct
   powercut explore boot-control --break epoch       watch it fail
+  powercut explore media --faults lost-write        a medium that loses writes in silence
   powercut explore ./scenario.ts --depth 1 --json   one of your own
   powercut explore large-value --through direct --workers 2 --resume large.jsonl --time 30s
 `;

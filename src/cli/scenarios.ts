@@ -9,6 +9,8 @@ import {
   brokenRules,
   importBreaks,
   importScenario,
+  mediaBreaks,
+  mediaScenario,
   type RepairCase,
   repairBreaks,
   repairScenario,
@@ -39,7 +41,7 @@ const SHIPPED: readonly Readonly<Record<string, unknown>>[] = [
   services,
   repairs,
   scrubs,
-  { import: importScenario },
+  { import: importScenario, media: mediaScenario },
 ];
 /** The folder of powercut's own code. */
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -56,6 +58,7 @@ export async function loadScenario(name: string, settings: ScenarioSettings): Pr
   if (Object.hasOwn(repairs, name)) return builtInRepair(name, settings);
   if (Object.hasOwn(scrubs, name)) return builtInScrub(name, settings);
   if (name === 'import') return builtInImport(name, settings);
+  if (name === 'media') return builtInMedia(name, settings);
   if (SCRIPT.test(name)) return fromFile(name, settings);
   throw misuse(
     `scenario: expected one of ${SHIPPED.flatMap(Object.keys).join(', ')}, or a .ts or .js file, got ${describeValue(name)}`,
@@ -84,6 +87,7 @@ export function whatBreaks(name: string): string {
     repairBreaks[name]?.what ??
     scrubBreaks[name]?.what ??
     importBreaks[name]?.what ??
+    mediaBreaks[name]?.what ??
     serviceBreaks[name as ServiceBreak]
   );
 }
@@ -126,6 +130,13 @@ function builtInImport(name: string, { broken, sizeBytes }: ScenarioSettings): S
   if (sizeBytes !== undefined) throw hasOwnSize(name);
   checkBreak(broken, Object.keys(importBreaks));
   return importScenario(broken === undefined ? {} : { broken }) as Scenario;
+}
+
+function builtInMedia(name: string, { broken, sizeBytes, commit }: ScenarioSettings): Scenario {
+  if (sizeBytes !== undefined) throw hasOwnSize(name);
+  checkBreak(broken, [...Object.keys(brokenRules), ...Object.keys(mediaBreaks)]);
+  const rules = broken === undefined ? undefined : (mediaBreaks[broken] ?? brokenRules[broken])?.rules;
+  return mediaScenario({ commit, ...(rules === undefined ? {} : { rules }) }) as Scenario;
 }
 
 function checkBreak(broken: string | undefined, names: readonly string[]): void {

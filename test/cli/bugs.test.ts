@@ -93,11 +93,13 @@ describe('powercut explore --faults', () => {
   it('counts what fired; what it finds replays; misuse is told', async () => {
     const { code, out } = await run(
       'explore',
-      'device-key',
+      'media',
+      '--break',
+      'lost-superblocks',
       '--faults',
       'lost-write',
       '--max-recoveries',
-      '40',
+      '2000',
       '--json',
     );
     expect(code).toBe(1);
@@ -109,8 +111,13 @@ describe('powercut explore --faults', () => {
     const { token, message } = result.violations[0]!;
     const again = await run('replay', token, '--json');
     expect([again.code, (JSON.parse(again.out) as { violation: string }).violation]).toEqual([1, message]);
+    const strict = await run('explore', 'device-key', '--faults', 'lost-write');
+    expect([strict.code, strict.err]).toEqual([
+      2,
+      'powercut: --faults: device-key knows no faults: take media, or a scenario of your own\n',
+    ]);
     expect((await run('explore', '--faults', 'gremlins')).err).toContain('expected some of bit-rot');
     expect((await run('explore', '--max-faults', '2')).err).toContain('it goes with --faults');
-    expect((await run('explore', '--faults', 'bit-rot', '--shard', '1/2')).err).toContain('in one piece');
+    expect((await run('explore', 'media', '--faults', 'bit-rot', '--shard', '1/2')).err).toContain('in one piece');
   });
 });

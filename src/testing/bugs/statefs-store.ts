@@ -46,9 +46,15 @@ class StateFsStore implements OpenStore {
 
   apply(op: KeyValueOp): void {
     try {
-      for (const change of changesOf(op)) {
-        if (change.kind === 'put') this.#store.putAtomic(PREFIX + change.key, change.value);
-        else this.#store.delete(PREFIX + change.key);
+      if (op.kind === 'put') this.#store.putAtomic(PREFIX + op.key, op.value);
+      else if (op.kind === 'delete') this.#store.delete(PREFIX + op.key);
+      else {
+        this.#store.transaction((transaction) => {
+          for (const change of changesOf(op)) {
+            if (change.kind === 'put') transaction.put(PREFIX + change.key, change.value);
+            else transaction.delete(PREFIX + change.key);
+          }
+        });
       }
     } catch (error) {
       // Opening it again is always allowed, and settles what is in doubt.

@@ -15,6 +15,7 @@ export { deviceKey } from './device-key.ts';
 export { type ImportScenarioOptions, importBreaks, importScenario } from './import.ts';
 export { keystoredService } from './keystored.ts';
 export { largeValue } from './large-value.ts';
+export { type MediaBreak, type MediaScenarioOptions, mediaBreaks, mediaScenario } from './media.ts';
 export { quota } from './quota.ts';
 export {
   type RepairCase,
