@@ -21,6 +21,8 @@ export interface ExploreFlags {
   readonly maxRecoveries?: number;
   readonly maxViolations?: number;
   readonly size?: number;
+  /** Undefined where it is not wanted, as in files that were written without it. */
+  readonly plain?: boolean;
   readonly workers: number;
   readonly shard?: Shard;
   readonly out?: string;
@@ -72,6 +74,7 @@ export function exploreOptions(flags: ExploreFlags): ExploreOptions {
   const optional = { seed: flags.seed, runs: flags.runs, bound: flags.bound, timeMs: flags.time };
   const limits = { maxRecoveries: flags.maxRecoveries, maxViolations: flags.maxViolations, shard: flags.shard };
   for (const [key, value] of Object.entries({ ...optional, ...limits })) if (value !== undefined) options[key] = value;
+  if (flags.plain === true) options['plain'] = true;
   if (flags.faults !== undefined) options['media'] = { kinds: flags.faults, maxFaults: flags.maxFaults ?? 1 };
   return options as ExploreOptions;
 }

@@ -105,6 +105,7 @@ export function exploreCommand({ output, exit }: CommandContext): Command {
     .option('--max-recoveries <n>', 'stop after so many recoveries', parseCount(1))
     .option('--max-violations <n>', 'stop after so many recoveries that violate; default 5', parseCount(1))
     .option('--size <size>', 'of the value of large-value: 64K, 1M', parseSize)
+    .option('--plain', 'run every recovery, also one of which it is known what it does')
     .option('--break <rule>', 'take a rule away from the store')
     .option('--workers <n>', 'threads; the result is the same whatever their number', parseCount(1, 256), 1)
     .option('--shard <i/n>', "only this machine's part of the crash points, to be merged later", parseShard)

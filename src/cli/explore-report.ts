@@ -36,6 +36,7 @@ export function toJson(result: ExploreResult, flags: ExploreFlags): unknown {
     images: result.images.toString(),
     imagesByDepth: result.imagesByDepth.map(String),
     recoveries: result.recoveries,
+    knownRecoveries: result.knownRecoveries,
     faults: result.faults,
     violatingRecoveries: result.violatingRecoveries,
     violations: result.violations.map((violation) => {
@@ -87,11 +88,16 @@ function summaryOf(result: ExploreResult, output: Output): string {
       ? paint(output, 'green', `COMPLETE: every power cut and every reachable image was covered`)
       : paint(output, 'yellow', `INCOMPLETE: ${result.incompleteReason}${more}`),
     `${shareOf(result)}${result.crashPoints} crash points, ${images}`,
-    `${formatCount(result.recoveries)} recoveries in ${formatMs(result.elapsedMs)}`,
+    `${formatCount(result.recoveries)} recoveries${knownOf(result)} in ${formatMs(result.elapsedMs)}`,
     ...faultsOf(result),
     verdictOf(result, output),
   ];
   return lines.join('\n');
+}
+
+/** Those that did not have to be run. */
+function knownOf({ knownRecoveries }: ExploreResult): string {
+  return knownRecoveries === 0 ? '' : ` (${formatCount(knownRecoveries)} known from others)`;
 }
 
 function faultsOf(result: ExploreResult): string[] {

@@ -97,8 +97,8 @@ export function differenceOf(found: ResultHeader, wanted: ResultHeader, withShar
 
 /** Flags that make the result what it is; how and how long it is run are not among them. */
 function headerOf(scenario: string, flags: ExploreFlags): ResultHeader {
-  const { depth, profile, strategy, through, seed, runs, bound, maxViolations, size, shard } = flags;
-  const kept = { depth, profile, strategy, through, seed, runs, bound, maxViolations, size, shard };
+  const { depth, profile, strategy, through, seed, runs, bound, maxViolations, size, shard, plain } = flags;
+  const kept = { depth, profile, strategy, through, seed, runs, bound, maxViolations, size, shard, plain };
   const all = { ...kept, commit: commitOf(flags), break: flags.break, workers: 1 };
   return { powercut: VERSION, scenario, flags: JSON.parse(JSON.stringify(all)) as ExploreFlags };
 }
@@ -127,7 +127,7 @@ function parseLine(line: string): unknown {
 function isUnit(value: unknown): value is Unit {
   if (typeof value !== 'object' || value === null) return false;
   const unit = value as Record<keyof Unit, unknown>;
-  const counts = [unit.point, unit.fixed, unit.recoveries, unit.rechecks, unit.violating];
+  const counts = [unit.point, unit.fixed, unit.recoveries, unit.known, unit.rechecks, unit.violating];
   return (
     counts.every((count) => Number.isSafeInteger(count) && (count as number) >= 0) &&
     typeof unit.share === 'number' &&

@@ -1,28 +1,20 @@
-import {
-  type BlockDevice,
-  checkRange,
-  checkTransfer,
-  type DeviceFeatures,
-  type WriteOptions,
-  type WriteZeroesOptions,
-} from '../blockdev/index.ts';
 import { type Choices, CodedError, DeviceError, isThenable, messageOf } from '../core/index.ts';
 import {
   type Checkpoint,
   type DiskState,
   type MediaFault,
   type MediaOptions,
-  MediaOverlay,
   NondeterminismError,
-  planFlush,
-  planWrite,
   type StateDelta,
 } from '../faults/index.ts';
 import type { History, HistoryEvent } from './history.ts';
-import type { RecoveryRun, Scenario } from './scenario.ts';
+import type { ActionKind, ReplayedRun, TreeCursor } from './recovery-tree.ts';
+import type { Scenario } from './scenario.ts';
 import type { StepLog } from './steps.ts';
 import type { Linearity } from './token.ts';
-import { checkOpen, OperationLog } from './trace.ts';
+import { OperationLog } from './trace.ts';
+
+const NOTHING: readonly number[] = [];
 
 /** A moment in a recovery at which the power may fail again. Valid while the attempt's memory is. */
 export interface Snapshot {
@@ -52,9 +44,10 @@ export interface AttemptSetup {
   readonly maxSteps: number;
   /** Which faults of the medium may fire; undefined: none. */
   readonly media: Required<MediaOptions> | undefined;
-  readonly onFault: (fault: MediaFault) => void;
   readonly linear: Linearity;
   readonly log: StepLog | undefined;
+  /** Where what it does is noted, to be known the next time. */
+  readonly cursor: TreeCursor | undefined;
 }
 
 /** Thrown through a recovery to end it. Not a DeviceError: no layer in between may take it for a fault of the disk. */
@@ -64,7 +57,7 @@ class EndOfAttempt extends Error {}
  * One recovery: the device that it works on, and what it tells. It notes where the power may fail again, and judges
  * what is observed.
  */
-export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
+export class Attempt implements ReplayedRun, Choices {
   readonly snapshots: Snapshot[] = [];
   /** The choices made. */
   readonly choices: number[] = [];
@@ -72,7 +65,11 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
   violation: string | undefined;
   /** What the recovery threw, where that is what is wrong. */
   thrown: unknown;
-  nondeterminism: NondeterminismError | undefined;
+  nondeterminism: { readonly step: number; readonly message: string } | undefined;
+  /** It was not run: what it does was known. */
+  isFromMemory = false;
+  /** That fired in it. */
+  readonly faults: MediaFault[] = [];
   /** The scenario or the token is no good; to be thrown to the caller. */
   misuse: CodedError | undefined;
   readonly #setup: AttemptSetup;
@@ -81,6 +78,7 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
   #ended: EndOfAttempt | undefined;
   #over = false;
   #steps = 0;
+  #notedSteps = 0;
   #snapshotCount = 0;
   #observed = false;
   /** The device was written to, or an operation began: a cut now is not the one that this recovery started from. */
@@ -98,6 +96,11 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
     return this.#history;
   }
 
+  /** Something ended it before the recovery did. */
+  get hasEnded(): boolean {
+    return this.#ended !== undefined;
+  }
+
   choose(options: number, label: string): number {
     if (options <= 1) return 0;
     const value = this.#ask(options, label);
@@ -108,6 +111,7 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
   begin(op: unknown): void {
     this.#checkLive();
     this.#operations.begin(op);
+    this.note('begin', op);
     this.mayCut('between operations');
     this.#changed = true;
     this.#tell({ kind: 'begin', op });
@@ -116,6 +120,7 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
   acknowledge(op: unknown): void {
     this.#checkLive();
     this.#operations.end(op, 'acknowledge');
+    this.note('acknowledge', op);
     this.#tell({ kind: 'acknowledge', op });
     this.#pending = true;
   }
@@ -123,11 +128,18 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
   fail(op: unknown): void {
     this.#checkLive();
     this.#operations.end(op, 'fail');
+    this.note('fail', op);
     this.#tell({ kind: 'fail', op });
     this.#pending = true;
   }
 
   observe(observation: unknown): void {
+    this.#checkLive();
+    this.note('observe', observation);
+    this.#judge(observation);
+  }
+
+  #judge(observation: unknown): void {
     this.#checkLive();
     this.#observed = true;
     const event = { kind: 'observe', observation } as const;
@@ -148,7 +160,7 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
   /** Called when a fault of the medium is about to take effect. */
   noteFault(fault: MediaFault): void {
     this.mayCut('before a fault');
-    this.#setup.onFault(fault);
+    this.faults.push(fault);
     this.#tell({ kind: 'fault', fault });
     // A fault that goes with the power: the next recovery may find more than this one.
     this.#changed = true;
@@ -181,10 +193,31 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
     this.snapshots.push({ ordinal, where: `in recovery, ${where}`, delta, history, choiceCount, stepCount });
   }
 
+  /** Notes what the recovery does, before it takes effect. */
+  note(
+    kind: ActionKind,
+    value: unknown,
+    sector: number = 0,
+    sectorCount: number = 0,
+    versions: readonly number[] = NOTHING,
+  ): void {
+    const { cursor } = this.#setup;
+    if (cursor === undefined) return;
+    const action = { kind, value, sector, sectorCount, versions };
+    const difference = cursor.note(action, this.#steps - this.#notedSteps);
+    this.#notedSteps = this.#steps;
+    if (difference === undefined) return;
+    const { step, was, is } = difference;
+    const message = `step ${step} of the recovery was "${was}", then "${is}"`;
+    this.nondeterminism = { step, message };
+    this.#end(message);
+  }
+
   /** The recovery returned. */
   finish(observation: unknown): void {
     if (this.#ended !== undefined) return;
-    if (observation !== undefined) this.observe(observation);
+    this.note('return', observation);
+    if (observation !== undefined) this.#judge(observation);
     if (this.#observed) this.mayCut('at its end');
     else this.misuse = new CodedError('EINVAL', 'scenario: recover observed nothing and returned nothing to check');
   }
@@ -192,6 +225,7 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
   /** The recovery threw. */
   fault(error: unknown): void {
     if (this.#ended !== undefined) return;
+    this.note('throw', error);
     this.violation = `recovery failed: ${messageOf(error)}`;
     this.thrown = error;
   }
@@ -242,113 +276,3 @@ export class Attempt implements RecoveryRun<unknown, unknown>, Choices {
       throw new DeviceError('ECLOSED', 'this recovery is over: await all that it starts before it returns');
   }
 }
-
-/** The device that a recovery is given. */
-export class RecoveryDisk implements BlockDevice {
-  readonly sectorBytes: number;
-  readonly physicalSectorBytes: number;
-  readonly sectorCount: number;
-  readonly readOnly = false;
-  readonly features: DeviceFeatures = everyFeature;
-  readonly #state: DiskState;
-  readonly #attempt: Attempt;
-  readonly #linear: Linearity;
-  readonly #log: StepLog | undefined;
-  readonly #media: MediaOverlay | undefined;
-  #flushCount = 0;
-  #closed = false;
-
-  constructor(setup: AttemptSetup, attempt: Attempt) {
-    this.#state = setup.state;
-    this.#attempt = attempt;
-    this.#linear = setup.linear;
-    this.#log = setup.log;
-    const note = (fault: MediaFault) => attempt.noteFault(fault);
-    this.#media = setup.media === undefined ? undefined : new MediaOverlay(setup.state, setup.media, note);
-    this.sectorBytes = setup.state.profile.sectorBytes;
-    this.physicalSectorBytes = setup.state.profile.physicalSectorBytes;
-    this.sectorCount = setup.state.sectorCount;
-  }
-
-  read(sector: number, target: Uint8Array): void {
-    checkOpen(this.#closed);
-    this.#attempt.step();
-    const sectorCount = checkTransfer(this, sector, target);
-    this.#log?.operation('read', sector, sectorCount);
-    if (this.#media === undefined) this.#state.read(sector, target);
-    else this.#media.read(sector, target);
-  }
-
-  write(sector: number, source: Uint8Array, options?: WriteOptions): void {
-    checkOpen(this.#closed);
-    const sectorCount = checkTransfer(this, sector, source);
-    const fua = options?.fua === true;
-    this.#beforeWrite(fua ? 'fua' : 'write', sector, sectorCount, source);
-    const plan = planWrite(this.#media, sector, sectorCount);
-    if (plan.sectorCount > 0) {
-      this.#state.write(plan.sector, source.subarray(0, plan.sectorCount * this.sectorBytes));
-      this.#afterWrite();
-    }
-    if (plan.error !== undefined) throw plan.error;
-    if (!fua || plan.sectorCount === 0) return;
-    this.#attempt.mayCut('before a durable write completes');
-    this.#state.settle(plan.sector, plan.sectorCount);
-  }
-
-  flush(): void {
-    checkOpen(this.#closed);
-    this.#attempt.step();
-    this.#log?.operation('flush', 0, 0);
-    this.#flushCount++;
-    const plan = planFlush(this.#media);
-    if (plan.outcome === 'abandon') this.#state.abandon();
-    if ('error' in plan) throw plan.error;
-    if (this.#state.dirtyCount === 0 || plan.outcome === 'lie') return;
-    this.#attempt.mayCut(`before its flush ${this.#flushCount} completes`);
-    this.#state.settleAll();
-  }
-
-  discard(sector: number, sectorCount: number): void {
-    checkOpen(this.#closed);
-    checkRange(this, sector, sectorCount);
-    this.#beforeWrite('discard', sector, sectorCount);
-    if (this.#linear !== false) this.#state.writeZeroes(sector, sectorCount);
-    else this.#state.discard(sector, sectorCount);
-    this.#afterWrite();
-  }
-
-  writeZeroes(sector: number, sectorCount: number, _options?: WriteZeroesOptions): void {
-    checkOpen(this.#closed);
-    checkRange(this, sector, sectorCount);
-    this.#beforeWrite('writeZeroes', sector, sectorCount);
-    const plan = planWrite(this.#media, sector, sectorCount);
-    if (plan.sectorCount > 0) {
-      this.#state.writeZeroes(plan.sector, plan.sectorCount);
-      this.#afterWrite();
-    }
-    if (plan.error !== undefined) throw plan.error;
-  }
-
-  close(): void {
-    this.#closed = true;
-  }
-
-  #beforeWrite(
-    kind: 'write' | 'fua' | 'discard' | 'writeZeroes',
-    sector: number,
-    sectorCount: number,
-    source?: Uint8Array,
-  ): void {
-    this.#attempt.step();
-    this.#log?.operation(kind, sector, sectorCount, source);
-    if (this.#linear === 'whole') this.#attempt.mayCut('before a write');
-  }
-
-  #afterWrite(): void {
-    this.#attempt.noteWrite();
-    if (this.#linear === 'torn') this.#attempt.mayCut('in a write');
-    if (this.#linear !== false) this.#state.settleAll();
-  }
-}
-
-const everyFeature: DeviceFeatures = { flush: true, fua: true, discard: true, writeZeroes: true, writeCache: true };

@@ -1,4 +1,5 @@
 import { assertInteger, type Clock, describeValue, runAsync, systemClock, type Work } from '../core/index.ts';
+import type { MediaFaultKind } from '../faults/index.ts';
 import { keptSectors } from './labels.ts';
 import { Ledger, type Shard } from './ledger.ts';
 import { PlanTotals } from './plan-totals.ts';
@@ -20,6 +21,8 @@ export interface ExploreOptions extends StackOptions, StrategyOptions {
   readonly maxViolations?: number;
   /** Recoveries to spend on making each violation small; 0: leave it as found. Default 300. */
   readonly shrinkRuns?: number;
+  /** Run every recovery, also one of which it is known what it does. Default false. */
+  readonly plain?: boolean;
   readonly clock?: Clock;
   /** Called at each crash point, and now and then in between. */
   readonly onProgress?: (progress: Progress) => void;
@@ -88,12 +91,14 @@ function* exploreAll(exploration: Exploration): Work<ExploreResult> {
 /** Totals over units, in their order. */
 interface Totals {
   recoveries: number;
+  known: number;
   rechecks: number;
   violating: number;
   share: number;
   stopped: string | undefined;
   nondeterminism: Nondeterminism | undefined;
   readonly imagesByDepth: bigint[];
+  readonly faults: Map<MediaFaultKind, number>;
   readonly points: Map<number, CrashPointResult>;
   readonly cases: { readonly point: number; readonly levels: readonly Level[] }[];
 }
@@ -212,8 +217,9 @@ export class Exploration {
       images: totals.imagesByDepth[0] ?? 0n,
       imagesByDepth: totals.imagesByDepth,
       recoveries: totals.recoveries,
+      knownRecoveries: totals.known,
       rechecks: totals.rechecks,
-      faults: Object.fromEntries(this.#session.faultCounts),
+      faults: Object.fromEntries(totals.faults),
       violations,
       violatingRecoveries: totals.violating,
       nondeterminism: totals.nondeterminism,
@@ -260,6 +266,7 @@ export class Exploration {
     const options = {
       depth: this.#depth,
       shrinkRuns: this.#shrinkRuns,
+      plain: this.#options.plain ?? false,
       onProgress: (point: number, recoveries: number, violating: number) => this.#report(point, recoveries, violating),
     };
     return yield* runUnit(this.#session, this.#strategy, start, options, limits);
@@ -268,12 +275,14 @@ export class Exploration {
   *#total(): Work<Totals> {
     const totals: Totals = {
       recoveries: 0,
+      known: 0,
       rechecks: 0,
       violating: 0,
       share: 0,
       stopped: undefined,
       nondeterminism: undefined,
       imagesByDepth: new Array<bigint>(this.#depth).fill(0n),
+      faults: new Map(this.#session.faultCounts),
       points: new Map(),
       cases: [],
     };
@@ -298,9 +307,11 @@ export class Exploration {
 
   #addUp(totals: Totals, unit: Unit): void {
     totals.recoveries += unit.recoveries;
+    totals.known += unit.known;
     totals.rechecks += unit.rechecks;
     totals.violating += unit.violating;
     if (unit.stoppedBy === undefined) totals.share += unit.rest.reduce((left, { share }) => left - share, unit.share);
+    addCounts(totals.faults, unit.faults);
     for (const [at, images] of unit.imagesDeeper.entries()) totals.imagesByDepth[at + 1]! += images;
     for (const levels of unit.cases) totals.cases.push({ point: unit.point, levels });
     const { index, label, images } = this.#points[unit.point]!;
@@ -385,6 +396,13 @@ export class Exploration {
 
   #elapsedMs(): number {
     return this.#clock.monotonicMs() - this.#startMs;
+  }
+}
+
+/** Adds counts of faults to others. */
+export function addCounts(totals: Map<MediaFaultKind, number>, counts: ExploreResult['faults']): void {
+  for (const [kind, count] of Object.entries(counts) as [MediaFaultKind, number][]) {
+    totals.set(kind, (totals.get(kind) ?? 0) + count);
   }
 }
 

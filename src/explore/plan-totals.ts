@@ -19,6 +19,7 @@ export class PlanTotals {
   #last: ExploreResult | undefined;
   #imagesByDepth: readonly bigint[] = [];
   #recoveries = 0;
+  #known = 0;
   #rechecks = 0;
   #violating = 0;
   #moments = 0;
@@ -55,6 +56,7 @@ export class PlanTotals {
     }
     this.#imagesByDepth = result.imagesByDepth.map((images, at) => images + (this.#imagesByDepth[at] ?? 0n));
     this.#recoveries += result.recoveries;
+    this.#known += result.knownRecoveries;
     this.#rechecks += result.rechecks;
     this.#violating += result.violatingRecoveries;
     this.#moments += result.momentsCovered;
@@ -80,6 +82,7 @@ export class PlanTotals {
       images: this.#imagesByDepth[0] ?? 0n,
       imagesByDepth: this.#imagesByDepth,
       recoveries: this.#recoveries,
+      knownRecoveries: this.#known,
       rechecks: this.#rechecks,
       faults: Object.fromEntries(this.#faults),
       violations: this.#violations,

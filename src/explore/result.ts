@@ -81,7 +81,10 @@ export interface ExploreResult {
   readonly images: bigint;
   /** By number of cuts, the first entry is `images`: the sum over the states from which recoveries were run. */
   readonly imagesByDepth: readonly bigint[];
+  /** Cases judged: recoveries run, and those of which it was known what they do. */
   readonly recoveries: number;
+  /** Of the recoveries those that were not run: see docs/exploration.md, "Less work for the same proof". */
+  readonly knownRecoveries: number;
   /** Recoveries repeated to see whether they agree; not among `recoveries`. */
   readonly rechecks: number;
   /** How often each kind of media fault fired, in workloads and in recoveries; empty where none was asked for. */

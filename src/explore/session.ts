@@ -14,17 +14,19 @@ import {
   type DiskProfile,
   DiskState,
   ImageCount,
-  type MediaFault,
   type MediaFaultKind,
   type MediaOptions,
+  NondeterminismError,
   type ProfileName,
   profileOf,
   RecordedChoices,
   resolveMedia,
 } from '../faults/index.ts';
-import { Attempt, type AttemptSetup, RecoveryDisk } from './attempt.ts';
+import { Attempt, type AttemptSetup } from './attempt.ts';
 import type { History } from './history.ts';
 import { labelOf } from './labels.ts';
+import { RecoveryDisk } from './recovery-disk.ts';
+import type { RecoveryTree } from './recovery-tree.ts';
 import type { Scenario } from './scenario.ts';
 import { StepLog } from './steps.ts';
 import { type Level, type Linearity, withoutTrailingZeros } from './token.ts';
@@ -77,6 +79,10 @@ interface AttemptOptions {
   readonly captures: boolean;
   readonly sharedCount?: number;
   readonly log?: StepLog | undefined;
+  /** What recoveries are known to do. It takes this one in; by default it is neither asked nor told. */
+  readonly tree?: RecoveryTree | undefined;
+  /** Whether the tree may stand for a run; with `repeats` it is run, and must do what the tree has. Default `runs`. */
+  readonly use?: 'known' | 'runs' | 'repeats';
 }
 
 /** A scenario on a profile and a stack, with its workload recorded: everything that cases are run from. */
@@ -93,7 +99,7 @@ export class Session {
   readonly media: Required<MediaOptions> | undefined;
   readonly #given: readonly number[];
   #chosen: ChoiceRecorder = new ChoiceRecorder(undisturbed);
-  /** How often each kind of fault has fired, in the workload and in recoveries. */
+  /** How often each kind of fault has fired in the workload. */
   readonly faultCounts: Map<MediaFaultKind, number> = new Map();
 
   constructor(scenario: Scenario, options: StackOptions, linear: Linearity) {
@@ -141,7 +147,7 @@ export class Session {
     }
     this.state.undo(before);
     this.events = events;
-    for (const event of events) if (event.kind === 'fault') this.#count(event.fault);
+    for (const event of events) if (event.kind === 'fault') countOne(this.faultCounts, event.fault.kind);
     this.#fingerprint = fingerprint(events, (version) => this.state.internedBytes(version));
   }
 
@@ -163,10 +169,6 @@ export class Session {
     return this.events.findIndex(({ kind }) => kind === 'fault') + 1;
   }
 
-  #count({ kind }: MediaFault): void {
-    this.faultCounts.set(kind, (this.faultCounts.get(kind) ?? 0) + 1);
-  }
-
   player(): TracePlayer {
     return new TracePlayer(this.state, this.events, this.linear);
   }
@@ -178,7 +180,7 @@ export class Session {
     const points: PointSurvey[] = [];
     for (let point = player.next(); point !== undefined; point = player.next()) {
       const here = this.state.checkpoint();
-      const pending = this.state.groupsOf(this.state.pendingSectors());
+      const pending = this.state.pendingGroups();
       this.state.cut();
       const images = new ImageCount();
       images.multiply(this.state, pending);
@@ -208,22 +210,23 @@ export class Session {
   /** Runs one recovery from the state as it is; does not go back. */
   *attempt(options: AttemptOptions): Work<Attempt> {
     const { state, scenario, linear } = this;
-    const setup: AttemptSetup = {
-      scenario,
-      state,
-      linear,
-      base: state.checkpoint(),
-      history: options.history,
-      choices: options.choices,
-      captures: options.captures,
-      sharedCount: options.sharedCount ?? -1,
-      maxSteps: this.#maxSteps,
+    const { history, choices, captures, sharedCount = -1, log, tree, use = 'runs' } = options;
+    const maxSteps = this.#maxSteps;
+    const base = state.checkpoint();
+    let setup: AttemptSetup = {
+      ...{ scenario, state, linear, base, history, choices, captures, sharedCount, maxSteps },
       media: this.media,
-      onFault: (fault) => this.#count(fault),
-      log: options.log,
+      log,
+      cursor: undefined,
     };
+    if (tree !== undefined && use === 'known') {
+      const known = this.#fromMemory(setup, tree);
+      if (known.isFromMemory) return this.#close(known);
+      state.undo(base);
+      setup = { ...setup, choices: new ContinuedChoices(known.choices, choices) };
+    }
+    if (tree !== undefined) setup = { ...setup, cursor: tree.cursor(use === 'repeats') };
     const attempt = new Attempt(setup);
-    const { log } = options;
     state.choices = attempt;
     state.onResolve = log === undefined ? undefined : (resolution) => log.keep(state, resolution);
     try {
@@ -233,6 +236,19 @@ export class Session {
     } catch (error) {
       attempt.fault(error);
     }
+    return this.#close(attempt);
+  }
+
+  /** An attempt that is known in the tree; or the beginning of one that is not. */
+  #fromMemory(setup: AttemptSetup, tree: RecoveryTree): Attempt {
+    const attempt = new Attempt(setup);
+    this.state.choices = attempt;
+    this.state.onResolve = undefined;
+    attempt.isFromMemory = tree.walk(attempt, new RecoveryDisk(setup, attempt));
+    return attempt;
+  }
+
+  #close(attempt: Attempt): Attempt {
     attempt.close();
     if (attempt.misuse !== undefined) throw attempt.misuse;
     return attempt;
@@ -288,10 +304,35 @@ export class Session {
   }
 }
 
+/** Choices that were made already, then those of the source, which has made them. */
+class ContinuedChoices implements Choices {
+  readonly #made: readonly number[];
+  readonly #source: Choices;
+  #position = 0;
+
+  constructor(made: readonly number[], source: Choices) {
+    this.#made = made;
+    this.#source = source;
+  }
+
+  choose(options: number, label: string): number {
+    if (options <= 1) return 0;
+    const made = this.#made[this.#position++];
+    if (made === undefined) return this.#source.choose(options, label);
+    if (made < options) return made;
+    throw new NondeterminismError(this.#position - 1, `got ${options} options for "${label}", fewer than before`);
+  }
+}
+
 function nextOf(player: TracePlayer): CrashPoint {
   const point = player.next();
   invariant(point !== undefined, 'a crash point past the last one was asked for');
   return point;
+}
+
+/** Counts one more of that kind. */
+export function countOne(counts: Map<MediaFaultKind, number>, kind: MediaFaultKind): void {
+  counts.set(kind, (counts.get(kind) ?? 0) + 1);
 }
 
 /** The event of a power cut. */

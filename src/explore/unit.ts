@@ -1,11 +1,11 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Choices, Work } from '../core/index.ts';
-import { type Enumeration, ImageCount, NondeterminismError, type Rest } from '../faults/index.ts';
+import { type Enumeration, ImageCount, type MediaFaultKind, NondeterminismError, type Rest } from '../faults/index.ts';
 import type { Attempt, Snapshot } from './attempt.ts';
 import type { History } from './history.ts';
-import { CUT, type Session } from './session.ts';
+import { RecoveryTree } from './recovery-tree.ts';
+import { CUT, countOne, type Session } from './session.ts';
 import { shrink } from './shrink.ts';
-import { firstDifference, StepLog } from './steps.ts';
 import type { PointStrategy, Strategy } from './strategy.ts';
 import type { Level } from './token.ts';
 import type { CrashPoint } from './trace.ts';
@@ -22,9 +22,13 @@ export interface UnitStart extends Rest {
 export interface Unit extends UnitStart {
   /** Recoveries run, those after cuts in recovery among them. */
   readonly recoveries: number;
+  /** Of them, those that were not run, because it was known what they do. */
+  readonly known: number;
   readonly rechecks: number;
   /** Recoveries that violated. */
   readonly violating: number;
+  /** How often each kind of media fault fired in them. */
+  readonly faults: Readonly<Partial<Record<MediaFaultKind, number>>>;
   /** By number of cuts, from two on: images of the states from which recoveries were run. */
   readonly imagesDeeper: readonly bigint[];
   /** Failing cases, made small; none twice. */
@@ -47,14 +51,22 @@ export interface UnitOptions {
   readonly depth: number;
   /** Recoveries to spend on making each violation small. */
   readonly shrinkRuns: number;
+  /** Run every recovery, known or not. */
+  readonly plain: boolean;
   /** Called now and then, with the recoveries and violations of this unit so far. */
   readonly onProgress?: ((point: number, recoveries: number, violating: number) => void) | undefined;
 }
 
-/** A unit ends with the first run after so many recoveries: enough that handing it out costs nothing. */
-const UNIT_RECOVERIES = 128;
+/** A unit ends with the first case after so many recoveries were run: enough that handing it out costs nothing. */
+const UNIT_RUNS = 128;
+/** Or after so many cases, run or known. */
+const UNIT_RECOVERIES = 2048;
 /** How often progress is reported, in recoveries. */
 const PROGRESS_EVERY = 64;
+
+function isPowerOfTwo(count: number): boolean {
+  return (count & (count - 1)) === 0;
+}
 
 /** Repeats a list exactly: another question than before is nondeterminism. */
 class RepeatedChoices implements Choices {
@@ -97,7 +109,11 @@ class UnitRun {
   /** The cuts and choices that led to where the run is. */
   readonly #path: { choices: readonly number[]; cut: number }[] = [];
   #rest: readonly Rest[] = [];
+  /** What recoveries did, in this unit: so that what a unit counts does not depend on others. */
+  readonly #tree: RecoveryTree;
+  readonly #faults = new Map<MediaFaultKind, number>();
   #recoveries = 0;
+  #known = 0;
   #rechecks = 0;
   #violating = 0;
   #nondeterminism: { step: number; message: string } | undefined;
@@ -110,12 +126,13 @@ class UnitRun {
     this.#options = options;
     this.#limits = limits;
     this.#point = session.seek(start.point);
+    this.#tree = new RecoveryTree(session.state);
     this.#imagesDeeper = new Array<bigint>(options.depth - 1).fill(0n);
   }
 
   *run(): Work<Unit> {
     const { state } = this.#session;
-    const pending = state.groupsOf(state.pendingSectors());
+    const pending = state.pendingGroups();
     const before = state.checkpoint();
     state.cut();
     const images = new ImageCount();
@@ -132,14 +149,20 @@ class UnitRun {
       fixed,
       share,
       recoveries: this.#recoveries,
+      known: this.#known,
       rechecks: this.#rechecks,
       violating: this.#violating,
+      faults: Object.fromEntries(this.#faults),
       imagesDeeper: this.#imagesDeeper,
       cases,
       nondeterminism: this.#nondeterminism,
       rest: this.#rest,
       stoppedBy: this.#stoppedBy,
     };
+  }
+
+  get #isLongEnough(): boolean {
+    return this.#recoveries - this.#known >= UNIT_RUNS || this.#recoveries >= UNIT_RECOVERIES;
   }
 
   get #hasEnded(): boolean {
@@ -155,12 +178,11 @@ class UnitRun {
     const captures = this.#path.length < this.#options.depth;
     for (let run = 0; run !== runs && this.#mayGoOn(); run++) {
       const before = state.checkpoint();
-      const log = this.#isSample() ? new StepLog() : undefined;
       const { sharedCount } = enumeration;
-      const attempt = yield* this.#session.attempt({ history, choices: enumeration, captures, sharedCount, log });
+      const attempt = yield* this.#attempt(history, enumeration, captures, sharedCount);
       state.undo(before);
       this.#account(attempt, level);
-      if (log !== undefined && !this.#hasEnded) yield* this.#recheck(history, attempt, log);
+      if (this.#isSample(attempt) && !this.#hasEnded) yield* this.#recheck(history, attempt);
       state.undo(before);
       for (const snapshot of this.#strategy.follow(attempt.snapshots)) {
         if (this.#hasEnded) break;
@@ -168,9 +190,9 @@ class UnitRun {
         level.cut = snapshot.ordinal;
         yield* this.#exploreSnapshot(snapshot, images);
       }
-      state.rewind(before);
+      state.rewind(before, true);
       if (this.#hasEnded) break;
-      if (isTop && runs === undefined && this.#recoveries >= UNIT_RECOVERIES) {
+      if (isTop && runs === undefined && this.#isLongEnough) {
         this.#rest = enumeration.rest();
         break;
       }
@@ -183,7 +205,7 @@ class UnitRun {
   *#exploreSnapshot(snapshot: Snapshot, images: ImageCount): Work<void> {
     const { state } = this.#session;
     const before = state.checkpoint();
-    const groups = state.groupsOf(state.sectorsOf(snapshot.delta));
+    const groups = state.changedGroups(snapshot.delta);
     const imagesHere = images.clone();
     imagesHere.divide(state, groups);
     state.apply(snapshot.delta);
@@ -206,14 +228,33 @@ class UnitRun {
     }
   }
 
-  /** The first run of every unit, and at a crash point's start every 2^k-th, are run twice. */
-  #isSample(): boolean {
-    const count = this.#recoveries + 1;
-    return count === 1 || (this.#start.start.length === 0 && (count & (count - 1)) === 0);
+  #attempt(history: History, choices: Enumeration, captures: boolean, sharedCount: number): Work<Attempt> {
+    const tree = this.#treeFor(this.#recoveries + 1);
+    const use = this.#options.plain ? 'runs' : 'known';
+    return this.#session.attempt({ history, choices, captures, sharedCount, tree, use });
+  }
+
+  /** Where every recovery is run, only those that are run twice have to be noted. */
+  #treeFor(count: number): RecoveryTree | undefined {
+    return this.#options.plain && !this.#isCounted(count) ? undefined : this.#tree;
+  }
+
+  /**
+   * Whether a recovery is run again, and compared: the first of every unit, at a crash point's start every 2^k-th, and
+   * the first of every unit that was known.
+   */
+  #isSample({ isFromMemory }: Attempt): boolean {
+    return this.#isCounted(this.#recoveries) || (isFromMemory && this.#known === 1);
+  }
+
+  #isCounted(count: number): boolean {
+    return count === 1 || (this.#start.start.length === 0 && isPowerOfTwo(count));
   }
 
   #account(attempt: Attempt, level: { choices: readonly number[]; cut: number }): void {
     this.#recoveries++;
+    if (attempt.isFromMemory) this.#known++;
+    for (const { kind } of attempt.faults) countOne(this.#faults, kind);
     if (this.#recoveries % PROGRESS_EVERY === 0) this.#report();
     if (attempt.nondeterminism !== undefined) {
       this.#differs(attempt.nondeterminism.step, attempt.nondeterminism.message);
@@ -226,20 +267,25 @@ class UnitRun {
     }
   }
 
-  /** Runs the same case again, and compares. */
-  *#recheck(history: History, first: Attempt, log: StepLog): Work<void> {
+  /** Runs the same case again, or for the first time where it was known, and compares. */
+  *#recheck(history: History, first: Attempt): Work<void> {
     this.#rechecks++;
-    const again = new StepLog();
-    const choices = new RepeatedChoices(first.choices);
-    const second = yield* this.#session.attempt({ history, choices, captures: false, log: again });
-    const difference = firstDifference(log.steps, again.steps);
-    if (difference !== undefined) {
-      const { step, first: was, second: is } = difference;
-      this.#differs(step, `step ${step} of the recovery was "${was}", then "${is}"`);
-    } else if (second.nondeterminism !== undefined) {
+    const again = (tree: RecoveryTree, use: 'runs' | 'repeats') => {
+      const choices = new RepeatedChoices(first.choices);
+      return this.#session.attempt({ history, choices, captures: false, tree, use });
+    };
+    let tree = this.#tree;
+    if (tree.isFull) {
+      tree = new RecoveryTree(this.#session.state);
+      const before = this.#session.state.checkpoint();
+      yield* again(tree, 'runs');
+      this.#session.state.undo(before);
+    }
+    const second = yield* again(tree, 'repeats');
+    if (second.nondeterminism !== undefined) {
       this.#differs(second.nondeterminism.step, second.nondeterminism.message);
     } else if (!isDeepStrictEqual(first.choices, second.choices) || first.violation !== second.violation) {
-      this.#differs(log.steps.length, `it ended with "${first.violation}", then with "${second.violation}"`);
+      this.#differs(first.choices.length, `it ended with "${first.violation}", then with "${second.violation}"`);
     }
   }
 

@@ -17,7 +17,8 @@ async function main(): Promise<void> {
   const session = new Session(scenario, stack, linearityOf(options.strategy));
   await runAsync(session.record());
   const strategy = strategyOf(options, session.survey().length);
-  const unitOptions = { depth: options.depth ?? 2, shrinkRuns: options.shrinkRuns ?? 300 };
+  const { depth = 2, shrinkRuns = 300, plain = false } = options;
+  const unitOptions = { depth, shrinkRuns, plain };
   const run = async ({ start, violations, recoveries, timeMs }: UnitOrder): Promise<void> => {
     const startMs = systemClock.monotonicMs();
     const limits = { violations, recoveries, isTimeUp: () => systemClock.monotonicMs() - startMs >= timeMs };

@@ -123,6 +123,14 @@ export class DiskState {
     }
   }
 
+  /** Decides what is open in these sectors, as a read does. */
+  touch(sector: number, sectorCount: number): void {
+    for (let i = 0; i < sectorCount; i++) {
+      const slot = this.#index.find(sector + i);
+      if (slot >= 0 && (this.#table.flags[slot]! & OPEN) !== 0) this.#resolve(slot);
+    }
+  }
+
   /** Adds a version to each sector that `source` covers. */
   write(sector: number, source: Uint8Array): void {
     this.#stamp++;
@@ -233,6 +241,12 @@ export class DiskState {
     return slot < 0 ? ZERO_VERSION : this.#table.top[slot]!;
   }
 
+  /** Whether reads of the sectors from `sector` on, all decided, give these versions: `count` of `versions` from `at`. */
+  hasVersions(sector: number, versions: Int32Array, at: number, count: number): boolean {
+    for (let i = 0; i < count; i++) if (this.topVersion(sector + i) !== versions[at + i]) return false;
+    return true;
+  }
+
   /** What the sector held before its last write; undefined where memory is reused and it is not remembered. */
   previousBytes(sector: number): Uint8Array | undefined {
     const slot = this.#index.find(sector);
@@ -241,13 +255,7 @@ export class DiskState {
 
   /** Sectors that a flush or a cut now would decide: written or discarded since. */
   pendingSectors(): number[] {
-    const unsettled = this.#pending.filter((slot) => (this.#table.flags[slot]! & (DIRTY | DISCARDED)) !== 0);
-    return unsettled.map((slot) => this.#index.sectorOf(slot));
-  }
-
-  /** The sectors of a delta. */
-  sectorsOf(delta: StateDelta): number[] {
-    return Array.from(delta.slots.slots, (slot) => this.#index.sectorOf(slot));
+    return this.#pendingSlots().map((slot) => this.#index.sectorOf(slot));
   }
 
   /** The first sector of each group that is decided together and has one of `sectors`. */
@@ -255,16 +263,25 @@ export class DiskState {
     return new Set(sectors.map((sector) => sector - (sector % this.#groupSectors)));
   }
 
-  /** After a cut: in how many ways the group from `firstSector` on can turn out. */
-  imagesOfGroup(firstSector: number): bigint {
-    const first = this.#index.find(firstSector);
-    if (first < 0) return 1n;
-    let images = 1n;
-    for (let slot = first; slot < first + this.#groupSectors; slot++) {
-      const distinct = this.#distinct(slot);
-      if (distinct > 1) images *= BigInt(distinct);
+  /** The groups that a flush or a cut now would decide, each once, by their first slots. */
+  pendingGroups(): ArrayLike<number> {
+    return this.#groupsOfSlots(this.#pendingSlots());
+  }
+
+  /** The groups that a delta changes, each once, by their first slots. */
+  changedGroups(delta: StateDelta): ArrayLike<number> {
+    return this.#groupsOfSlots(delta.slots.slots);
+  }
+
+  /** After a cut: in how many ways a group can turn out. */
+  imagesOfGroup(firstSlot: number): number | bigint {
+    if (this.#groupSectors === 1) return this.#distinct(firstSlot);
+    let images: number | bigint = 1;
+    for (let slot = firstSlot; slot < firstSlot + this.#groupSectors; slot++) {
+      images = product(images, this.#distinct(slot));
     }
-    return (this.#table.flags[first]! & DAMAGE_OPEN) === 0 ? images : images + 1n;
+    if ((this.#table.flags[firstSlot]! & DAMAGE_OPEN) === 0) return images;
+    return typeof images === 'bigint' ? images + 1n : images + 1;
   }
 
   /** Starts, or nests, an undo scope. */
@@ -293,9 +310,17 @@ export class DiskState {
     this.media = checkpoint.media;
   }
 
-  /** Takes back the memory of what was written since. */
-  rewind(checkpoint: Checkpoint): void {
-    this.#versions.rewind(checkpoint.memory);
+  /**
+   * Takes back the memory of what was written since.
+   * @param keeps leave versions that are likely to be written again, within bounds, so that they keep their numbers
+   */
+  rewind(checkpoint: Checkpoint, keeps: boolean = false): void {
+    this.#versions.rewind(checkpoint.memory, keeps);
+  }
+
+  /** As long as this is the same, the same version number means the same bytes. */
+  get versionLife(): number {
+    return this.#versions.takenBack;
   }
 
   /** What changed since the checkpoint. */
@@ -446,6 +471,17 @@ export class DiskState {
     this.#table.list[slot] = NO_NODE;
   }
 
+  #pendingSlots(): number[] {
+    return this.#pending.filter((slot) => (this.#table.flags[slot]! & (DIRTY | DISCARDED)) !== 0);
+  }
+
+  #groupsOfSlots(slots: ArrayLike<number>): ArrayLike<number> {
+    if (this.#groupSectors === 1) return slots;
+    const groups = new Set<number>();
+    for (let i = 0; i < slots.length; i++) groups.add(this.#firstOfGroup(slots[i]!));
+    return [...groups];
+  }
+
   #firstOfGroup(slot: number): number {
     return slot - (slot % this.#groupSectors);
   }
@@ -527,4 +563,10 @@ export class DiskState {
     const sector = this.#index.sectorOf(this.#firstOfGroup(slot));
     this.onResolve?.({ sector, kind, index: 0, versionCount: 1, stamp: 0, lostStamps: [] });
   }
+}
+
+/** A product that does not lose a digit. */
+function product(a: number | bigint, b: number): number | bigint {
+  if (typeof a === 'number' && a * b < Number.MAX_SAFE_INTEGER) return a * b;
+  return BigInt(a) * BigInt(b);
 }

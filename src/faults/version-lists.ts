@@ -10,8 +10,16 @@ export interface VersionMark {
 }
 
 /**
+ * Versions made since a mark that are kept past a `rewind`: what one recovery writes the next writes again, and then has
+ * the same number. 16 MiB of sectors of 512 bytes.
+ */
+const MAX_KEPT_VERSIONS = 1 << 15;
+
+/**
  * The contents that sectors may have, and the lists of them. A version is a number: of bytes in a pool, or, negative, of
  * noise. A list is the number of its head; NO_NODE where there is one version only, which the caller knows.
+ *
+ * Where memory is not recycled, equal bytes are one version.
  */
 export class VersionLists {
   readonly #profile: DiskProfile;
@@ -20,12 +28,13 @@ export class VersionLists {
   #nodes = new VersionNodes();
   #noise = new Map<number, Uint8Array>();
   readonly #tornScratch: Uint8Array;
+  #takenBack = 0;
 
   /** @param recycle reuse the memory of versions that are dropped */
   constructor(profile: DiskProfile, recycle: boolean) {
     this.#profile = profile;
     this.#recycle = recycle;
-    this.#pool = new VersionPool(profile.sectorBytes);
+    this.#pool = new VersionPool(profile.sectorBytes, !recycle);
     this.#tornScratch = new Uint8Array(profile.sectorBytes);
   }
 
@@ -38,10 +47,20 @@ export class VersionLists {
     return { versions: this.#pool.size, nodes: this.#nodes.size };
   }
 
-  /** Takes back all versions and lists made since. */
-  rewind(mark: VersionMark): void {
-    this.#pool.rewind(mark.versions);
+  /** How often versions were taken back: their numbers mean the same as long as this is the same. */
+  get takenBack(): number {
+    return this.#takenBack;
+  }
+
+  /**
+   * Takes back all lists made since, and the versions.
+   * @param keeps leave versions, up to some number, with their numbers: they are likely to be made again
+   */
+  rewind(mark: VersionMark, keeps: boolean): void {
     this.#nodes.rewind(mark.nodes);
+    if (keeps && this.#pool.size - mark.versions <= MAX_KEPT_VERSIONS) return;
+    this.#pool.rewind(mark.versions);
+    this.#takenBack++;
   }
 
   /** The bytes of a version: not to be written nor kept. */
@@ -57,17 +76,17 @@ export class VersionLists {
   /** Takes back a version that turned out not to be needed. */
   forget(version: number): void {
     if (this.#recycle) this.#pool.release(version);
-    else if (version === this.#pool.size - 1) this.#pool.rewind(version);
   }
 
   /** What a damaged sector reads as: noise, a function of its address. `slot` is what the version is known by. */
   noiseVersion(slot: number, sector: number): number {
-    if (!this.#noise.has(slot)) {
-      const noise = new Uint8Array(this.#profile.sectorBytes);
+    let noise = this.#noise.get(slot);
+    if (noise === undefined) {
+      noise = new Uint8Array(this.#profile.sectorBytes);
       new Sfc32(sector).fill(noise);
       this.#noise.set(slot, noise);
     }
-    return -1 - slot;
+    return this.#pool.interns ? this.#pool.add(noise, 0) : -1 - slot;
   }
 
   distinct(list: number): number {
@@ -110,6 +129,7 @@ export class VersionLists {
 
   /** The version of the list, or `top` of a sector without one, with the bytes of `version`; else `version` itself. */
   twinOf(list: number, top: number, version: number): number {
+    if (this.#pool.interns) return version;
     const bytes = this.view(version);
     if (list === NO_NODE) return equalBytes(this.view(top), bytes) ? top : version;
     return this.#twinIn(list, bytes) ?? version;
@@ -178,9 +198,19 @@ export class VersionLists {
     let list = head;
     for (let cut = tearStepBytes; cut < sectorBytes; cut += tearStepBytes) {
       torn.set(this.view(version).subarray(cut - tearStepBytes, cut), cut - tearStepBytes);
-      if (equalBytes(torn, this.view(version)) || this.#twinIn(list, torn) !== undefined) continue;
-      list = this.#nodes.push(this.#pool.add(torn, 0), list, -stamp);
+      const tear = this.#addTorn(list, version, torn);
+      if (tear !== version) list = this.#nodes.push(tear, list, -stamp);
     }
     return list;
+  }
+
+  /** @returns the torn version; `version` itself where it is that, or there already */
+  #addTorn(list: number, version: number, torn: Uint8Array): number {
+    if (this.#pool.interns) {
+      const tear = this.#pool.add(torn, 0);
+      return this.#nodes.holds(list, tear) ? version : tear;
+    }
+    const isThere = equalBytes(torn, this.view(version)) || this.#twinIn(list, torn) !== undefined;
+    return isThere ? version : this.#pool.add(torn, 0);
   }
 }

@@ -1,8 +1,9 @@
 import { describe, test } from 'vitest';
 import type { BlockDevice } from '../../src/blockdev/index.ts';
 import { undisturbed } from '../../src/core/index.ts';
-import { Attempt, type AttemptSetup, RecoveryDisk } from '../../src/explore/attempt.ts';
+import { Attempt, type AttemptSetup } from '../../src/explore/attempt.ts';
 import { History, type Scenario } from '../../src/explore/index.ts';
+import { RecoveryDisk } from '../../src/explore/recovery-disk.ts';
 import { RecordingDisk } from '../../src/explore/trace.ts';
 import { DiskState, type ProfileName, profiles } from '../../src/faults/index.ts';
 import { deviceConformance } from '../../src/testing/index.ts';
@@ -29,8 +30,8 @@ function recoveryDisk(state: DiskState): BlockDevice {
     maxSteps: Number.POSITIVE_INFINITY,
     linear: false,
     media: undefined,
-    onFault: () => undefined,
     log: undefined,
+    cursor: undefined,
   };
   return new RecoveryDisk(setup, new Attempt(setup));
 }

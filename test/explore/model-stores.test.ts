@@ -330,7 +330,7 @@ describe('what is wrong with a scenario is said', () => {
       recover: (device, run) => (++calls === 45 ? 0 : (log.recover(device, run) as number)),
     };
     const result = explore(drifting, { depth: 1 });
-    expect(result.nondeterminism?.message).toMatch(/choice 0 .*got none/);
+    expect(result.nondeterminism?.message).toMatch(/step 0 .*"read sector 0", then "observe"/);
     expect(result.clean).toBe(false);
   });
   it('a recovery that does not end', () => {
