@@ -16,7 +16,8 @@ async function main(): Promise<void> {
   const stack = { ...options, ...(through === undefined ? {} : { through }) };
   const session = new Session(scenario, stack, linearityOf(options.strategy));
   await runAsync(session.record());
-  const strategy = strategyOf(options, session.survey().length);
+  // Nothing else needs the number of crash points, and to count the images of large ones takes its time.
+  const strategy = strategyOf(options, options.strategy === 'random' ? session.survey().length : 0);
   const { depth = 2, shrinkRuns = 300, plain = false } = options;
   const unitOptions = { depth, shrinkRuns, plain };
   const run = async ({ start, violations, recoveries, timeMs }: UnitOrder): Promise<void> => {

@@ -72,12 +72,14 @@ export async function exploreInWorkers(source: ExplorableSource, options: Worker
   if (rest.media !== undefined)
     throw misuse('media: faults of the medium are explored by one thread: use exploreAsync');
   assertInteger(count, 'workers', 1, 256);
+  // What is wrong with it is said by this thread.
   const { scenario, through } = await loadExplorable(source);
   const exploration = new Exploration(scenario, { ...rest, ...(through === undefined ? {} : { through }) });
-  await runAsync(exploration.prepare());
-  const pool = new Pool(exploration);
+  // They record the workload while this one does.
   const threads = Array.from({ length: count }, () => new Thread({ source, options: plainOptions(rest) }));
   try {
+    await runAsync(exploration.prepare());
+    const pool = new Pool(exploration);
     await Promise.all(threads.map((thread) => pool.serve(thread)));
   } finally {
     await Promise.all(threads.map((thread) => thread.end()));
@@ -145,6 +147,8 @@ class Thread {
     this.#worker.on('error', (error) => this.#settle?.reject(error));
     this.#worker.on('exit', () => this.#settle?.reject(misuse('a worker thread ended before its work did')));
     this.ready = this.#answer('ready').then(({ fingerprint }) => fingerprint);
+    // Whoever asks is told; where something else has failed before, nobody does.
+    this.ready.catch(() => {});
   }
 
   async run(order: UnitOrder): Promise<Unit> {
