@@ -108,7 +108,7 @@ export async function exploreHere(
     ...more,
   };
   const exploring =
-    flags.workers > 1 && flags.faults === undefined
+    flags.workers > 1
       ? exploreInWorkers({ module: SCENARIO_MODULE, data: source }, { ...options, workers: flags.workers })
       : exploreAsync(scenario, { ...options, ...stackOf(flags.through) });
   return exploring

@@ -57,12 +57,6 @@ export function checkTogether(flags: ExploreFlags): void {
     throw misuse('--out: with --resume the results go on in the file of that');
   }
   if (flags.maxFaults !== undefined && flags.faults === undefined) throw misuse('--max-faults: it goes with --faults');
-  if (
-    flags.faults !== undefined &&
-    (flags.shard !== undefined || flags.out !== undefined || flags.resume !== undefined)
-  ) {
-    throw misuse('--faults: it is explored in one piece: without --shard, --out and --resume');
-  }
   if (flags.break === 'temp-flush' && flags.commit === 'checksummed') {
     throw misuse('--break temp-flush: a checksummed commit has no such flush; use --commit ordered');
   }

@@ -108,7 +108,10 @@ function faultsOf(result: ExploreResult): string[] {
 /** What of it was covered, where that can be said. */
 function shareOf({ complete, coveredShare, strategy }: ExploreResult): string {
   if (complete || coveredShare === undefined || strategy !== 'exhaustive') return '';
-  return `about ${(100 * coveredShare).toPrecision(2)} % covered: `;
+  // Of trees of 10^600 leaves a share is nothing that a number could hold.
+  return coveredShare < 0.0001
+    ? 'less than 0.01 % covered: '
+    : `about ${(100 * coveredShare).toPrecision(2)} % covered: `;
 }
 
 function verdictOf(result: ExploreResult, output: Output): string {

@@ -33,10 +33,19 @@ function describe(progress: Progress, elapsedMs: number): string {
   const rate = Math.round((progress.recoveries / elapsedMs) * 1000);
   const found = progress.violations === 0 ? '' : `, ${progress.violations} violations`;
   const at = `crash point ${Math.min(progress.crashPoint + 1, progress.crashPointCount)} of ${progress.crashPointCount}`;
-  return `${at}, ${formatCount(progress.recoveries)} recoveries (${formatCount(rate)}/s)${found}`;
+  return `${planOf(progress)}${at}, ${formatCount(progress.recoveries)} recoveries (${formatCount(rate)}/s)${found}`;
 }
 
-function bar(progress: Progress): string {
-  const filled = Math.round((progress.crashPoint / Math.max(1, progress.crashPointCount)) * BAR_CELLS);
+/** Which fault of the medium the workload has, where it may have some. */
+function planOf({ plan, planCount }: Progress): string {
+  if (planCount === 1) return '';
+  const of = planCount === undefined ? '' : ` of ${planCount - 1}`;
+  return plan === 0 ? 'no fault in the workload: ' : `fault ${plan}${of} in the workload: `;
+}
+
+/** A workload is drawn anew for each fault; where nobody knows how many there are, for each alone. */
+function bar({ plan, planCount, crashPoint, crashPointCount }: Progress): string {
+  const here = crashPoint / Math.max(1, crashPointCount);
+  const filled = Math.round((planCount === undefined ? here : (plan + here) / planCount) * BAR_CELLS);
   return `[${'#'.repeat(filled)}${'.'.repeat(BAR_CELLS - filled)}]`;
 }

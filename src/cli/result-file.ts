@@ -5,7 +5,7 @@ import { commitOf, type ExploreFlags } from './explore-flags.ts';
 import { misuse } from './scenarios.ts';
 
 /** Of the file's first line; another version is refused. */
-const VERSION = 1;
+const VERSION = 2;
 /** No line of a file that we write is longer. */
 const MAX_LINE_CHARS = 16 * 1024 * 1024;
 
@@ -98,8 +98,9 @@ export function differenceOf(found: ResultHeader, wanted: ResultHeader, withShar
 /** Flags that make the result what it is; how and how long it is run are not among them. */
 function headerOf(scenario: string, flags: ExploreFlags): ResultHeader {
   const { depth, profile, strategy, through, seed, runs, bound, maxViolations, size, shard, plain } = flags;
+  const { faults, maxFaults } = flags;
   const kept = { depth, profile, strategy, through, seed, runs, bound, maxViolations, size, shard, plain };
-  const all = { ...kept, commit: commitOf(flags), break: flags.break, workers: 1 };
+  const all = { ...kept, faults, maxFaults, commit: commitOf(flags), break: flags.break, workers: 1 };
   return { powercut: VERSION, scenario, flags: JSON.parse(JSON.stringify(all)) as ExploreFlags };
 }
 
@@ -131,6 +132,7 @@ function isUnit(value: unknown): value is Unit {
   return (
     counts.every((count) => Number.isSafeInteger(count) && (count as number) >= 0) &&
     typeof unit.share === 'number' &&
+    isListOf(unit.plan, Number.isSafeInteger) &&
     isListOf(unit.start, Number.isSafeInteger) &&
     isListOf(unit.imagesDeeper, (images) => typeof images === 'bigint') &&
     isListOf(unit.cases, (levels) => isListOf(levels, isLevel)) &&

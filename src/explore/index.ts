@@ -1,4 +1,5 @@
-export { type ExploreOptions, explore, exploreAsync, type Progress } from './explore.ts';
+export { explore, exploreAsync } from './explore.ts';
+export type { ExploreOptions, Progress } from './explore-options.ts';
 export { History, type HistoryEvent } from './history.ts';
 export {
   type KeyValueContent,

@@ -26,9 +26,12 @@ export class Ledger {
   /** Nothing behind this counts: one thread would have ended there. */
   #horizon: Unit | undefined;
 
-  /** @param shard takes every so manieth crash point; all where it is undefined */
-  constructor(points: readonly PointSurvey[], shard: Shard | undefined) {
-    const mine = points.filter(({ index }) => shard === undefined || index % shard.count === shard.index);
+  /**
+   * @param shard takes every so manieth crash point; all where it is undefined
+   * @param before how many crash points other explorations had before: the shards go on taking turns
+   */
+  constructor(points: readonly PointSurvey[], shard: Shard | undefined, before: number) {
+    const mine = points.filter((_, at) => shard === undefined || (before + at) % shard.count === shard.index);
     this.#open = mine.map(({ index }) => ({ point: index, start: [], fixed: 0, share: 1 })).reverse();
   }
 

@@ -125,7 +125,7 @@ export class RecoveryDisk implements BlockDevice, ReplayedDisk {
 
   /** What a read gives under faults of the medium: the versions of what is delivered, or that the sectors have. */
   #readAgain(sector: number, sectorCount: number): readonly number[] {
-    const target = new Uint8Array(sectorCount * this.sectorBytes);
+    const target = this.#state.scratch(sectorCount * this.sectorBytes);
     this.#media?.read(sector, target);
     if (this.#state.media.active.length > 0) return this.#state.intern(target);
     return Array.from({ length: sectorCount }, (_, i) => this.#state.topVersion(sector + i));

@@ -164,6 +164,11 @@ export class Session {
     return [...choices.slice(0, at).map(({ value }) => value), choices[at]!.value + 1];
   }
 
+  /** How many faults may be the first in the workload, if none was before. */
+  get firstFaultCount(): number {
+    return this.#chosen.choices.reduce((sum, { options }) => sum + options - 1, 0);
+  }
+
   /** Events up to and with the first fault of the workload: up to there it is the one without. 0: there is none. */
   get sharedEvents(): number {
     return this.events.findIndex(({ kind }) => kind === 'fault') + 1;

@@ -1,4 +1,5 @@
-import { type ExploreOptions, explore } from './explore.ts';
+import { explore } from './explore.ts';
+import type { ExploreOptions } from './explore-options.ts';
 import type { ExploreResult, Violation } from './result.ts';
 import type { Scenario } from './scenario.ts';
 

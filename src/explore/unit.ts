@@ -20,6 +20,8 @@ export interface UnitStart extends Rest {
  * depends on nothing but the scenario, the options, and its start.
  */
 export interface Unit extends UnitStart {
+  /** Which faults of the medium the workload has: see `StackOptions.plan`. */
+  readonly plan: readonly number[];
   /** Recoveries run, those after cuts in recovery among them. */
   readonly recoveries: number;
   /** Of them, those that were not run, because it was known what they do. */
@@ -144,6 +146,7 @@ class UnitRun {
     const cases = yield* this.#smallCases();
     const { point, start, fixed, share } = this.#start;
     return {
+      plan: this.#session.plan,
       point,
       start,
       fixed,

@@ -1,7 +1,9 @@
 import { cpus } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { assertInteger, runAsync } from '../core/index.ts';
-import { Exploration, type ExploreOptions } from './explore.ts';
+import type { Exploration, Stage } from './exploration.ts';
+import type { ExploreOptions } from './explore-options.ts';
+import { Plans } from './plans.ts';
 import type { ExploreResult } from './result.ts';
 import type { Scenario } from './scenario.ts';
 import { misuse, type StackOptions } from './session.ts';
@@ -41,6 +43,7 @@ export interface WorkerSetup {
 
 /** To a thread: a unit to run, and what ends it early. */
 export interface UnitOrder {
+  readonly stage: Stage;
   readonly start: UnitStart;
   readonly violations: number;
   readonly recoveries: number;
@@ -50,7 +53,7 @@ export interface UnitOrder {
 
 /** From a thread. */
 export type WorkerAnswer =
-  | { readonly kind: 'ready'; readonly fingerprint: number }
+  | { readonly kind: 'ready' }
   | { readonly kind: 'unit'; readonly unit: Unit }
   | { readonly kind: 'failed'; readonly message: string };
 
@@ -69,22 +72,24 @@ export async function loadExplorable({ module, data }: ExplorableSource): Promis
  */
 export async function exploreInWorkers(source: ExplorableSource, options: WorkersOptions = {}): Promise<ExploreResult> {
   const { workers: count = cpus().length, ...rest } = options;
-  if (rest.media !== undefined)
-    throw misuse('media: faults of the medium are explored by one thread: use exploreAsync');
   assertInteger(count, 'workers', 1, 256);
   // What is wrong with it is said by this thread.
   const { scenario, through } = await loadExplorable(source);
-  const exploration = new Exploration(scenario, { ...rest, ...(through === undefined ? {} : { through }) });
+  const plans = new Plans(scenario, { ...rest, ...(through === undefined ? {} : { through }) });
+  let exploration = plans.next();
   // They record the workload while this one does.
   const threads = Array.from({ length: count }, () => new Thread({ source, options: plainOptions(rest) }));
   try {
-    await runAsync(exploration.prepare());
-    const pool = new Pool(exploration);
-    await Promise.all(threads.map((thread) => pool.serve(thread)));
+    for (; exploration !== undefined; exploration = plans.next()) {
+      await runAsync(exploration.prepare());
+      const pool = new Pool(exploration);
+      await Promise.all(threads.map((thread) => pool.serve(thread)));
+      plans.add(exploration, await runAsync(exploration.result()));
+    }
   } finally {
     await Promise.all(threads.map((thread) => thread.end()));
   }
-  return runAsync(exploration.result());
+  return plans.result;
 }
 
 function plainOptions(options: Omit<WorkersOptions, 'workers'>): WorkerOptions {
@@ -105,9 +110,7 @@ class Pool {
 
   /** Keeps one thread at work until nothing is left. */
   async serve(thread: Thread): Promise<void> {
-    if ((await thread.ready) !== this.#exploration.fingerprint) {
-      throw misuse('scenario: its workload differs from thread to thread: look for clocks, randomness, shared state');
-    }
+    await thread.ready;
     for (;;) {
       const start = this.#exploration.take();
       if (start !== undefined) await this.#runOn(thread, start);
@@ -119,7 +122,9 @@ class Pool {
   async #runOn(thread: Thread, start: UnitStart): Promise<void> {
     this.#busy++;
     try {
-      this.#exploration.add(await thread.run({ start, ...this.#exploration.limitsElsewhere() }));
+      this.#exploration.add(
+        await thread.run({ stage: this.#exploration.stage, start, ...this.#exploration.limitsElsewhere() }),
+      );
     } finally {
       this.#busy--;
       const waiting = this.#waiting;
@@ -134,8 +139,8 @@ const ENTRY = new URL(IS_SOURCE ? './worker-main.ts' : './worker-main.js', impor
 
 /** One thread, and the order that it is at work on. */
 class Thread {
-  /** The fingerprint of the workload that it recorded. */
-  readonly ready: Promise<number>;
+  /** It has the scenario. */
+  readonly ready: Promise<unknown>;
   readonly #worker: Worker;
   #settle: { resolve(answer: WorkerAnswer): void; reject(error: Error): void } | undefined;
 
@@ -146,7 +151,7 @@ class Thread {
     this.#worker.on('message', (answer: WorkerAnswer) => this.#settle?.resolve(answer));
     this.#worker.on('error', (error) => this.#settle?.reject(error));
     this.#worker.on('exit', () => this.#settle?.reject(misuse('a worker thread ended before its work did')));
-    this.ready = this.#answer('ready').then(({ fingerprint }) => fingerprint);
+    this.ready = this.#answer('ready');
     // Whoever asks is told; where something else has failed before, nobody does.
     this.ready.catch(() => {});
   }

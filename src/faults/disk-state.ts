@@ -76,6 +76,7 @@ export class DiskState {
   #index: SectorIndex;
   #versions: VersionLists;
   #table: SlotTable;
+  #scratch = new Uint8Array(0);
   #pending: number[] = [];
   #dirtyCount = 0;
   #stamp = 0;
@@ -341,6 +342,12 @@ export class DiskState {
     this.#dirtyCount = delta.dirtyCount;
     this.#stamp = delta.stamp;
     this.media = delta.media;
+  }
+
+  /** Bytes to read into, with anything in them: the caller's until the next call. */
+  scratch(byteCount: number): Uint8Array {
+    if (this.#scratch.length < byteCount) this.#scratch = new Uint8Array(byteCount);
+    return this.#scratch.subarray(0, byteCount);
   }
 
   /** Keeps the bytes of `source` for {@link replayWrite}: a version for each sector. */

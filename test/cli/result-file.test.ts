@@ -9,6 +9,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 let count = 0;
 const fresh = (): string => join(folder, `${count++}.jsonl`);
 const BASE = ['explore', 'device-key', '--through', 'direct'];
+const MEDIA = ['explore', 'media', '--through', 'direct', '--depth', '1', '--faults', 'lost-write,latent-error'];
 
 async function jsonOf(...args: string[]): Promise<unknown> {
   const { out } = await run(...args, '--json');
@@ -17,13 +18,18 @@ async function jsonOf(...args: string[]): Promise<unknown> {
 
 describe('shards and merge', () => {
   it.each([
-    ['a sound store', []],
-    ['a broken one', ['--break', 'epoch', '--max-violations', '3']],
-  ])('give the result of one run: %s', async (_name, more) => {
+    ['a sound store', BASE],
+    ['a broken one', [...BASE, '--break', 'epoch', '--max-violations', '3']],
+    ['a medium that does wrong', MEDIA],
+  ])('give the result of one run: %s', async (_name, words) => {
     const files = [fresh(), fresh(), fresh()];
-    for (const [at, file] of files.entries()) await run(...BASE, ...more, '--shard', `${at + 1}/3`, '--out', file);
+    for (const [at, file] of files.entries()) await run(...words, '--shard', `${at + 1}/3`, '--out', file);
     const merged = await jsonOf('merge', ...files.reverse());
-    expect(merged).toEqual(await jsonOf(...BASE, ...more));
+    expect(merged).toEqual(await jsonOf(...words));
+  });
+
+  it('and threads on a medium that does wrong', async () => {
+    expect(await jsonOf(...MEDIA, '--workers', '2')).toEqual(await jsonOf(...MEDIA));
   });
 
   it('say what is missing', async () => {
@@ -41,6 +47,11 @@ describe('shards and merge', () => {
     const { code, err } = await run('merge', one, other);
     expect(code).toBe(2);
     expect(err).toMatch(/another exploration.*depth is 1, not 2/);
+    await run(...MEDIA, '--shard', '1/2', '--out', fresh());
+    await run(...MEDIA, '--max-faults', '2', '--max-recoveries', '9', '--out', other.replace('.', '-2.'));
+    const faulty = await run('merge', join(folder, `${count - 1}.jsonl`), other.replace('.', '-2.'));
+    expect(faulty.code).toBe(2);
+    expect(faulty.err).toMatch(/another exploration.*maxFaults is /);
   });
 });
 
@@ -96,7 +107,7 @@ describe('what is no result file gets one line and exit code 2', () => {
 
   it('a script outside of the folder', async () => {
     const file = fresh();
-    writeFileSync(file, `{"powercut":1,"scenario":"/tmp/evil.ts","flags":{"depth":1}}\n`);
+    writeFileSync(file, `{"powercut":2,"scenario":"/tmp/evil.ts","flags":{"depth":1}}\n`);
     const { code, err } = await run('merge', file);
     expect(code).toBe(2);
     expect(err).toMatch(/--scenario/);

@@ -9,6 +9,7 @@ import {
   type Scenario,
   type Unit,
 } from '../../src/explore/index.ts';
+import { mediaFaultKinds } from '../../src/faults/index.ts';
 import { explorable } from './explorable.ts';
 
 const MODULE = new URL('./explorable.ts', import.meta.url).href;
@@ -23,6 +24,7 @@ function shardOf(data: unknown, options: ExploreOptions, index: number, count: n
   return [result, units];
 }
 
+const ALL_FAULTS = mediaFaultKinds.filter((kind) => kind !== 'latency-spike');
 const CASES: readonly [string, unknown, ExploreOptions][] = [
   ['a sound store', { name: 'boot-control' }, {}],
   ['a sound store, three cuts in a row', { name: 'device-key' }, { depth: 3 }],
@@ -30,11 +32,20 @@ const CASES: readonly [string, unknown, ExploreOptions][] = [
   ['one without checksums, every violation', { name: 'device-key', broken: 'checksum' }, { maxViolations: 200 }],
   ['bounded', { name: 'boot-control', broken: 'commit-flush' }, { strategy: 'bounded', bound: 2 }],
   ['random', { name: 'boot-control', broken: 'commit-flush' }, { strategy: 'random', seed: 3, runs: 40 }],
+  ['faults of the medium', { name: 'twins' }, { media: { kinds: ALL_FAULTS } }],
+  ['two of them together', { name: 'twins' }, { media: { kinds: ['lost-write', 'latent-error'], maxFaults: 2 } }],
+  [
+    'faults, and a store that knows none',
+    { name: 'twins', broken: 'trust' },
+    { media: { kinds: ALL_FAULTS }, maxViolations: 30 },
+  ],
+  ['faults, at random', { name: 'twins' }, { media: { kinds: ['lost-write'] }, strategy: 'random', runs: 40 }],
 ];
+const MEDIA_CASES = CASES.filter(([, , { media }]) => media !== undefined);
 
 describe('threads make no difference', () => {
-  // Each thread loads the sources anew: two cases are enough to see that nothing but the order differs.
-  test.each(CASES.slice(1, 3))('%s', async (_name, data, options) => {
+  // Each thread loads the sources anew: some cases are enough to see that nothing but the order differs.
+  test.each([...CASES.slice(1, 3), ...MEDIA_CASES.slice(2, 3)])('%s', async (_name, data, options) => {
     const alone = withoutTime(explore(scenarioOf(data), options));
     expect(withoutTime(await exploreInWorkers({ module: MODULE, data }, { ...options, workers: 2 }))).toEqual(alone);
   });
@@ -73,11 +84,29 @@ describe('shards make no difference', () => {
     expect(half.incompleteReason).toMatch(/not all/);
     expect(half.coveredShare).toBeCloseTo(8 / 15);
   });
+
+  it('each has some, though most faults have fewer crash points than there are shards', () => {
+    const options: ExploreOptions = { depth: 1, media: { kinds: ['lost-write', 'write-error'] } };
+    const sizes = [0, 1, 2, 3, 4, 5].map((index) => shardOf({ name: 'twins' }, options, index, 6)[1].length);
+    expect(Math.min(...sizes)).toBeGreaterThan(0);
+    expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1);
+  });
+
+  it('one that is missing is said where there are faults, too', () => {
+    const options: ExploreOptions = { media: { kinds: ['lost-write'] } };
+    const [, done] = shardOf({ name: 'twins' }, options, 1, 2);
+    const half = explore(scenarioOf({ name: 'twins' }), { ...options, done, onlyDone: true });
+    expect(half).toMatchObject({ complete: false, clean: false, violatingRecoveries: 0 });
+    expect(half.incompleteReason).toMatch(/not all/);
+    expect(half.coveredShare).toBeGreaterThan(0.3);
+    expect(half.coveredShare).toBeLessThan(0.7);
+  });
 });
 
-describe('an interrupted exploration', () => {
-  const data = { name: 'device-key' };
-  const options = { depth: 3 };
+describe.each([
+  ['cuts alone', { name: 'device-key' }, { depth: 3 }],
+  ['faults of the medium', { name: 'twins' }, { depth: 2, media: { kinds: ALL_FAULTS } }],
+] as [string, unknown, ExploreOptions][])('an interrupted exploration: %s', (_name, data, options) => {
   const whole = explore(scenarioOf(data), options);
 
   it('goes on where it stopped, any number of times', () => {
@@ -128,7 +157,7 @@ describe('a unit', () => {
   });
 
   it('of another exploration is not taken for one of this', () => {
-    const foreign = { point: 99, start: [], fixed: 0, share: 1 } as unknown as Unit;
+    const foreign = { plan: [], point: 99, start: [], fixed: 0, share: 1 } as unknown as Unit;
     const result = explore(scenarioOf({ name: 'device-key' }), { depth: 1, done: [foreign] });
     expect(result).toMatchObject({ complete: true, clean: true });
   });
