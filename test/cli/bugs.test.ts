@@ -118,6 +118,21 @@ describe('powercut explore --faults', () => {
     ]);
     expect((await run('explore', '--faults', 'gremlins')).err).toContain('expected some of bit-rot');
     expect((await run('explore', '--max-faults', '2')).err).toContain('it goes with --faults');
-    expect((await run('explore', 'media', '--faults', 'bit-rot', '--shard', '1/2')).err).toContain('in one piece');
+  });
+
+  it('shards are parts of one whole', async () => {
+    const media = ['explore', 'media', '--faults', 'latent-error', '--depth', '1', '--plain', '--json'];
+    type Counts = { recoveries: number; crashPoints: number; faults: Record<string, number> };
+    const countsOf = async (...more: string[]): Promise<Counts> =>
+      JSON.parse((await run(...media, ...more)).out) as Counts;
+    const whole = await countsOf();
+    const parts = [await countsOf('--shard', '1/2'), await countsOf('--shard', '2/2')];
+    for (const counts of [whole, ...parts]) {
+      expect(counts.recoveries).toBeGreaterThan(0);
+      expect(counts.faults['latent-error']).toBeGreaterThan(0);
+    }
+    const sum = (of: (counts: Counts) => number): number => parts.reduce((total, part) => total + of(part), 0);
+    expect(sum((part) => part.recoveries)).toBe(whole.recoveries);
+    expect(sum((part) => part.crashPoints)).toBe(whole.crashPoints);
   });
 });
