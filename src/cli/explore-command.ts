@@ -9,6 +9,7 @@ import {
 import { checkTogether, commitOf, type ExploreFlags, exploreOptions, settingsOf } from './explore-flags.ts';
 import { exitCode, replayLine, report, toJson } from './explore-report.ts';
 import { junitOf, writeJUnit } from './junit.ts';
+import { checkReport } from './new-file.ts';
 import type { Output } from './output.ts';
 import { ProgressLine } from './progress.ts';
 import { ResultFile } from './result-file.ts';
@@ -25,6 +26,7 @@ const SCENARIO_MODULE = new URL(
 /** Runs `powercut explore`. @returns the exit code */
 export async function runExplore(name: string, flags: ExploreFlags, output: Output): Promise<number> {
   checkTogether(flags);
+  checkJUnit(name, flags, { 'what --out writes': flags.out, 'what --resume goes on with': flags.resume });
   const file = resultFileOf(name, flags);
   const done = flags.resume === undefined ? [] : (file?.units ?? []);
   try {
@@ -34,6 +36,17 @@ export async function runExplore(name: string, flags: ExploreFlags, output: Outp
   } finally {
     file?.close();
   }
+}
+
+/** @throws CodedError EINVAL where the file of --junit can't be written, or is one of `others` or the scenario */
+export function checkJUnit(
+  scenario: string,
+  { junit }: ExploreFlags,
+  others: Readonly<Record<string, string | undefined>>,
+): void {
+  if (junit === undefined) return;
+  const inputs = isShipped(scenario) ? others : { ...others, 'the scenario': scenario };
+  checkReport('--junit', junit, inputs);
 }
 
 /** Prints a result, and writes it where the flags say so. @returns the exit code */

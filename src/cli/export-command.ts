@@ -1,10 +1,11 @@
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { Command } from 'commander';
-import { type BlockDevice, systemFileIo } from '../blockdev/index.ts';
+import type { BlockDevice } from '../blockdev/index.ts';
 import { CodedError, messageOf, toHex } from '../core/index.ts';
 import { type ExportSummary, exportStore, open } from '../statefs/index.ts';
 import type { CommandContext } from './command.ts';
 import { EXIT_CLEAN, EXIT_VIOLATION } from './exit-codes.ts';
+import { checkTarget, putInPlace } from './new-file.ts';
 import { type Output, paint } from './output.ts';
 import { misuse } from './scenarios.ts';
 import { StatusLine } from './status-line.ts';
@@ -49,13 +50,14 @@ export function exportCommand({ output, exit }: CommandContext): Command {
 }
 
 function runExport(image: string, file: string, flags: ExportFlags, output: Output): number {
-  if (existsSync(file) && flags.replace !== true) throw misuse(`${file} exists: name another, or give --replace`);
+  const replace = flags.replace === true;
+  checkTarget(file, { replace, source: image });
   const line = new StatusLine(output);
   const lost: Lost[] = [];
   let summary: ExportSummary;
   try {
     summary = withStoreImage(image, true, (device) =>
-      writeWhole(file, (write) => {
+      writeWhole(file, replace, (write) => {
         const chunks =
           flags.partial === true ? whatIsLeft(device, lost) : exportStore(open(device, { readOnly: true }));
         let bytes = 0;
@@ -82,27 +84,22 @@ function whatIsLeft(device: BlockDevice, lost: Lost[]): Generator<Uint8Array, Ex
   return exportStore(open(device, { readOnly: true }), { keys, onLost });
 }
 
-/** Writes a file under another name until it is whole and durable. */
-function writeWhole<T>(file: string, run: (write: (chunk: Uint8Array) => void) => T): T {
-  const unfinished = `${file}.part`;
-  const fd = orMisuse(() => openSync(unfinished, 'w', 0o600));
-  try {
-    let result: T;
-    try {
-      result = run((chunk) => {
-        for (let done = 0; done < chunk.length; ) done += orMisuse(() => writeSync(fd, chunk, done));
-      });
-      orMisuse(() => fsyncSync(fd));
-    } finally {
-      closeSync(fd);
-    }
-    orMisuse(() => renameSync(unfinished, file));
-    systemFileIo.syncParent(file);
-    return result;
-  } catch (error) {
-    rmSync(unfinished, { force: true });
-    throw error;
-  }
+/** Writes a file that appears once it is whole and durable. */
+function writeWhole<T>(file: string, replace: boolean, run: (write: (chunk: Uint8Array) => void) => T): T {
+  return orMisuse(() =>
+    putInPlace(file, replace, (unfinished) => {
+      const fd = openSync(unfinished, 'wx', 0o600);
+      try {
+        const result = run((chunk) => {
+          for (let done = 0; done < chunk.length; ) done += writeSync(fd, chunk, done);
+        });
+        fsyncSync(fd);
+        return result;
+      } finally {
+        closeSync(fd);
+      }
+    }),
+  );
 }
 
 /** What the file system refuses is said in one line. */

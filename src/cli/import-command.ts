@@ -1,10 +1,11 @@
-import { closeSync, existsSync, openSync, readSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { Command } from 'commander';
-import { FileDevice, systemFileIo } from '../blockdev/index.ts';
+import { FileDevice } from '../blockdev/index.ts';
 import { CodedError, messageOf, toHex } from '../core/index.ts';
 import { type ExportSummary, importStore, readExport } from '../statefs/index.ts';
 import type { CommandContext } from './command.ts';
 import { EXIT_CLEAN } from './exit-codes.ts';
+import { checkTarget, putInPlace } from './new-file.ts';
 import type { Output } from './output.ts';
 import { misuse } from './scenarios.ts';
 import { StatusLine } from './status-line.ts';
@@ -49,9 +50,11 @@ export function importCommand({ output, exit }: CommandContext): Command {
 }
 
 function runImport(file: string, image: string, flags: ImportFlags, output: Output): number {
-  if (existsSync(image) && flags.replace !== true) throw misuse(`${image} exists: name another, or give --replace`);
+  const replace = flags.replace === true;
+  checkTarget(image, { replace, source: file });
   const line = new StatusLine(output);
   try {
+    if (!statSync(file).isFile()) throw misuse(`${file} is no regular file: expected what powercut export has written`);
     const fd = openSync(file, 'r');
     try {
       const progress =
@@ -61,7 +64,7 @@ function runImport(file: string, image: string, flags: ImportFlags, output: Outp
       // Once all is known to be right, an image is made.
       const neededBytes = roomFor(chunksOf(fd, progress('verified')));
       const sizeBytes = flags.size ?? neededBytes;
-      const summary = makeImage(image, sizeBytes, flags.replace === true, chunksOf(fd, progress('imported')));
+      const summary = makeImage(image, sizeBytes, replace, chunksOf(fd, progress('imported')));
       print(file, image, sizeBytes, summary, flags, output);
     } finally {
       closeSync(fd);
@@ -94,19 +97,14 @@ function isFileError(error: unknown): boolean {
 function makeImage(image: string, sizeBytes: number, replace: boolean, chunks: Iterable<Uint8Array>): ExportSummary {
   // Whoever has the old one open would go on with a file that nobody sees any more.
   if (replace && existsSync(image)) FileDevice.open(image, { sectorBytes: SECTOR_BYTES }).close();
-  const unfinished = `${image}.part`;
-  const device = FileDevice.create(unfinished, { sectorCount: Math.floor(sizeBytes / SECTOR_BYTES), overwrite: true });
-  try {
-    const summary = importStore(device, chunks);
-    renameSync(unfinished, image);
-    systemFileIo.syncParent(image);
-    return summary;
-  } catch (error) {
-    rmSync(unfinished, { force: true });
-    throw error;
-  } finally {
-    device.close();
-  }
+  return putInPlace(image, replace, (unfinished) => {
+    const device = FileDevice.create(unfinished, { sectorCount: Math.floor(sizeBytes / SECTOR_BYTES) });
+    try {
+      return importStore(device, chunks);
+    } finally {
+      device.close();
+    }
+  });
 }
 
 function* chunksOf(fd: number, onProgress: (bytes: number) => void): Generator<Uint8Array> {

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { CommandContext } from './command.ts';
-import { exploreHere, publish } from './explore-command.ts';
+import { checkJUnit, exploreHere, publish } from './explore-command.ts';
 import type { Output } from './output.ts';
 import { differenceOf, ResultFile } from './result-file.ts';
 import { misuse, tokenPath } from './scenarios.ts';
@@ -50,6 +50,7 @@ async function runMerge(paths: readonly string[], flags: MergeFlags, output: Out
   const { scenario: named, ...shown } = flags;
   const all = { ...explored, ...shown };
   const scenario = named ?? scenarioOf(first.header.scenario);
+  checkJUnit(scenario, all, Object.fromEntries(paths.map((path) => [`${path}, which is to be merged`, path])));
   const done = files.flatMap(({ units }) => units);
   const result = await exploreHere(scenario, all, output, { done, onlyDone: true });
   return publish(result, scenario, all, output);

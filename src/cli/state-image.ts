@@ -1,6 +1,7 @@
-import { existsSync, renameSync } from 'node:fs';
-import { type BlockDevice, FileDevice, systemFileIo } from '../blockdev/index.ts';
+import { existsSync } from 'node:fs';
+import { type BlockDevice, FileDevice } from '../blockdev/index.ts';
 import { format } from '../statefs/index.ts';
+import { putInPlace } from './new-file.ts';
 
 const SECTOR_BYTES = 512;
 
@@ -23,19 +24,12 @@ export function openStateImage(path: string, sizeBytes: number): StateImage {
 }
 
 function createStateImage(path: string, sizeBytes: number): void {
-  const unfinished = `${path}.new`;
-  const device = FileDevice.create(unfinished, {
-    sectorCount: Math.floor(sizeBytes / SECTOR_BYTES),
-    overwrite: true,
+  putInPlace(path, false, (unfinished) => {
+    const device = FileDevice.create(unfinished, { sectorCount: Math.floor(sizeBytes / SECTOR_BYTES) });
+    try {
+      format(device);
+    } finally {
+      device.close();
+    }
   });
-  try {
-    format(device);
-    renameSync(unfinished, path);
-    systemFileIo.syncParent(path);
-  } catch (error) {
-    systemFileIo.unlink(unfinished);
-    throw error;
-  } finally {
-    device.close();
-  }
 }

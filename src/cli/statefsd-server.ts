@@ -16,7 +16,9 @@ import {
   UnixServer,
 } from '../statefsd/index.ts';
 import { EXIT_CLEAN, EXIT_MISUSE, EXIT_VIOLATION } from './exit-codes.ts';
+import { isSameFile } from './new-file.ts';
 import type { Output } from './output.ts';
+import { misuse } from './scenarios.ts';
 import { openStateImage, type StateImage } from './state-image.ts';
 import { formatBytes } from './units.ts';
 
@@ -117,6 +119,8 @@ class StateServer {
   async start(): Promise<void> {
     const { policy, audit, logd, auditRequired: required = false, image, size, sockets } = this.#flags;
     const authority = new Authority(policy === undefined ? baselinePolicy() : loadPolicy(policy));
+    if (audit !== undefined && isSameFile(audit, image))
+      throw misuse(`--audit: ${audit} is the image: name another file`);
     if (audit !== undefined) this.#sinks.push(new AuditFile({ path: audit, required }));
     if (logd !== undefined) this.#sinks.push(new AuditLogd({ path: logd, required, timers: systemTimers }));
     this.#image = this.#openImage(image, size);

@@ -270,7 +270,12 @@ export class Exploration {
         ? unit.violating === limits.violations
         : unit.violating < limits.violations && unit.recoveries <= limits.recoveries;
     if (isAsWanted) return unit;
-    return yield* this.#runUnit(unit, { ...limits, isTimeUp: () => false });
+    const again = yield* this.#runUnit(unit, { ...limits, isTimeUp: () => false });
+    const expected = Math.min(unit.violating, limits.violations);
+    if (again.stoppedBy !== undefined || again.violating >= expected || again.nondeterminism !== undefined)
+      return again;
+    const message = `${expected} recoveries violated the invariant, and ${again.violating} when they were run again`;
+    return { ...again, nondeterminism: { step: 0, message } };
   }
 
   #addUp(totals: Totals, unit: Unit): void {

@@ -1,4 +1,15 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -72,6 +83,43 @@ describe('powercut export and import', () => {
     expect(busy.err).toMatch(/in use|lock/);
   });
 
+  test('replace files alone: no device, no pipe, no link, and never what is read', async () => {
+    await run('export', at('state.img'), at('a.sfx'));
+    execFileSync('mkfifo', [at('pipe')]);
+    symlinkSync(at('a.sfx'), at('link'));
+    linkSync(at('state.img'), at('same.img'));
+    linkSync(at('a.sfx'), at('same.sfx'));
+    const before = readFileSync(at('state.img'));
+    for (const args of [
+      ...['/dev/null', at('pipe'), at('link'), folder, at('state.img'), at('same.img')].map((to) => [
+        'export',
+        at('state.img'),
+        to,
+      ]),
+      ...['/dev/null', at('pipe'), at('link'), at('a.sfx'), at('same.sfx')].map((to) => ['import', at('a.sfx'), to]),
+      ['import', at('pipe'), at('new.img')],
+      ['import', '/dev/zero', at('new.img')],
+    ]) {
+      const { code, err } = await run(...args, '--replace');
+      expect([args, code, err.trim().split('\n').length]).toEqual([args, 2, 1]);
+      expect(err).toMatch(/no regular file|made from/);
+    }
+    expect(lstatSync('/dev/null').isCharacterDevice()).toBe(true);
+    expect(lstatSync(at('pipe')).isFIFO()).toBe(true);
+    expect(readFileSync(at('state.img')).equals(before)).toBe(true);
+  });
+
+  test('what lies beside a file under an unfinished name stays', async () => {
+    writeFileSync(at('mine'), 'mine');
+    for (const name of ['a.sfx.part', 'b.img.part', 'b.img.new']) symlinkSync(at('mine'), at(name));
+    const names = readdirSync(folder).length;
+    expect((await run('export', at('state.img'), at('a.sfx'))).code).toBe(0);
+    expect((await run('import', at('a.sfx'), at('b.img'))).code).toBe(0);
+    expect(readFileSync(at('mine'), 'utf8')).toBe('mine');
+    expect(readdirSync(folder).length).toBe(names + 2);
+    expect(lstatSync(at('a.sfx')).mode & 0o777).toBe(0o600);
+  });
+
   test('what is damaged: one line and 2, and no half a file; with --partial the rest, and 1', async () => {
     spoil('state.img', 1);
     const whole = await run('export', at('state.img'), at('a.sfx'));
@@ -101,7 +149,7 @@ describe('powercut export and import', () => {
       [['import', at('text'), at('b.img')], /no export/],
       [['import', at('a.sfx'), at('b.img'), '--size', '8K'], /partition: expected at least/],
       [['import', at('a.sfx'), join(folder, 'none', 'b.img')], /none/],
-      [['import', folder, at('b.img')], /EISDIR/],
+      [['import', folder, at('b.img')], /no regular file/],
     ] as const) {
       const { code, err } = await run(...args);
       expect(code, args.join(' ')).toBe(2);

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -124,6 +124,28 @@ describe('powercut explore --junit', () => {
     expect(out).toMatch(/^the smallest: 1 operation, 1 sector not as last written, 1 power cut$/m);
     const [, story] = out.split(/^the smallest: .*\n\n/m);
     expect(story).toMatch(/^ {2}scenario device-key[\s\S]*\n {2}POWER CUT[\s\S]*\n {2}VIOLATION: .*\n$/);
+  });
+
+  it('writes over nothing that it reads, and says what it can not write before anything is run', async () => {
+    const script = join(folder, 'own.ts');
+    const results = join(folder, 'results.jsonl');
+    writeFileSync(script, 'export default {};');
+    await run('explore', 'device-key', '--depth', '1', '--out', results);
+    const before = readFileSync(results);
+    for (const args of [
+      ['explore', script, '--junit', script],
+      ['explore', 'device-key', '--resume', results, '--junit', results],
+      ['explore', 'device-key', '--out', join(folder, 'o'), '--junit', join(folder, 'o')],
+      ['merge', results, '--junit', results],
+      ['merge', results, '--junit', folder],
+    ]) {
+      const { code, out, err } = await run(...args);
+      expect([args, code, out, err.trim().split('\n').length]).toEqual([args, 2, '', 1]);
+      expect(err).toMatch(/--junit: /);
+    }
+    expect(readFileSync(script, 'utf8')).toBe('export default {};');
+    expect(readFileSync(results).equals(before)).toBe(true);
+    expect(existsSync(join(folder, 'o'))).toBe(false);
   });
 
   it('says so in one line where the file can not be written', async () => {

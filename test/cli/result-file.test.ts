@@ -1,6 +1,9 @@
+import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { crc32 } from '@node-rs/crc32';
+import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { run } from './helpers.ts';
 
@@ -10,6 +13,11 @@ let count = 0;
 const fresh = (): string => join(folder, `${count++}.jsonl`);
 const BASE = ['explore', 'device-key', '--through', 'direct'];
 const MEDIA = ['explore', 'media', '--through', 'direct', '--depth', '1', '--faults', 'lost-write,latent-error'];
+
+/** A line as the file has it. */
+function sealed(json: string): string {
+  return `${json.slice(0, -1)},"crc32":"${crc32(json).toString(16).padStart(8, '0')}"}\n`;
+}
 
 async function jsonOf(...args: string[]): Promise<unknown> {
   const { out } = await run(...args, '--json');
@@ -89,7 +97,9 @@ describe('what is no result file gets one line and exit code 2', () => {
     ['text', 'hello\n'],
     ['another version', '{"powercut":2,"scenario":"device-key","flags":{}}\n'],
     ['a list', '[1,2,3]\n'],
-    ['no header', '{"point":0,"start":[]}\n'],
+    ['no header', sealed('{"point":0,"start":[]}')],
+    ['flags that are none', sealed('{"powercut":3,"scenario":"device-key","flags":null}')],
+    ['no end of a line', sealed('{"powercut":3,"scenario":"device-key","flags":{}}').trim()],
   ])('%s', async (_name, text) => {
     const file = fresh();
     writeFileSync(file, text);
@@ -100,14 +110,58 @@ describe('what is no result file gets one line and exit code 2', () => {
   it.each(['{}', 'null', '{"point":-1}', '{"point":0,"start":["a"]}', '"__proto__"'])('a unit %s', async (line) => {
     const file = fresh();
     await run(...BASE, '--max-recoveries', '1', '--out', file);
-    appendFileSync(file, `${line}\n`);
-    const { code, err } = await run('merge', file);
-    expect([code, err.trim().split('\n').length]).toEqual([2, 1]);
+    const whole = readFileSync(file);
+    for (const text of [`${line}\n`, sealed(line)]) {
+      writeFileSync(file, whole);
+      appendFileSync(file, text);
+      const { code, err } = await run('merge', file);
+      expect([code, err.trim().split('\n').length]).toEqual([2, 1]);
+    }
+  });
+
+  it('any byte that is not as it was written', async () => {
+    const file = fresh();
+    await run(...BASE, '--depth', '1', '--out', file);
+    const whole = readFileSync(file);
+    await fc.assert(
+      fc.asyncProperty(fc.nat(whole.length - 2), fc.integer({ min: 1, max: 255 }), async (at, flip) => {
+        const damaged = Uint8Array.from(whole);
+        damaged[at]! ^= flip;
+        writeFileSync(file, damaged);
+        const { code, err } = await run('merge', file);
+        expect([code, err.trim().split('\n').length]).toEqual([2, 1]);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('a pipe', async () => {
+    const file = fresh();
+    execFileSync('mkfifo', [file]);
+    for (const words of [
+      ['merge', file],
+      [...BASE, '--resume', file],
+    ]) {
+      const { code, err } = await run(...words);
+      expect([code, err.trim().split('\n').length]).toEqual([2, 1]);
+    }
+  });
+
+  it('a unit of which more was said than is so is no complete result', async () => {
+    const file = fresh();
+    await run(...BASE, '--out', file);
+    const [header, ...units] = readFileSync(file, 'utf8').trim().split('\n');
+    const raised = JSON.parse(units[3]!.replace(/,"crc32":"\w+"/, '')) as Record<string, unknown>;
+    const forged = sealed(JSON.stringify({ ...raised, violating: 9 }));
+    writeFileSync(file, [header, ...units.slice(0, 3), forged.trim(), ...units.slice(4), ''].join('\n'));
+    const { code, out } = await run('merge', file);
+    expect(code).not.toBe(0);
+    expect(out).toMatch(/INCOMPLETE/);
   });
 
   it('a script outside of the folder', async () => {
     const file = fresh();
-    writeFileSync(file, `{"powercut":2,"scenario":"/tmp/evil.ts","flags":{"depth":1}}\n`);
+    writeFileSync(file, sealed('{"powercut":3,"scenario":"/tmp/evil.ts","flags":{"depth":1}}'));
     const { code, err } = await run('merge', file);
     expect(code).toBe(2);
     expect(err).toMatch(/--scenario/);

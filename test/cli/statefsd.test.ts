@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -107,7 +107,7 @@ test('it makes the image on first use, serves, closes cleanly, and finds everyth
   client.close();
   expect(await first.stop()).toBe(0);
   expect(statSync(at('state.img')).mode & 0o777).toBe(0o600);
-  expect(existsSync(at('state.img.new'))).toBe(false);
+  expect(readdirSync(at('.')).filter((name) => name.includes('.part'))).toEqual([]);
   expect(existsSync(at('s/app.a.sock'))).toBe(false);
 
   const second = await new Started().ready();
@@ -230,10 +230,14 @@ test('what keeps it from starting is one line and exit code 2, and leaves nothin
   expect(await refused({ sockets: at('other') })).toMatch(/state\.img: the image is open elsewhere/);
   expect(await refused({ image: at('other.img'), audit: at('other.jsonl') })).toMatch(/another server listens there/);
   expect(await refused({ policy: at('none.toml') })).toMatch(/none\.toml: can't be read/);
+  for (const image of ['state.img', 'fresh.img']) {
+    expect(await refused({ image: at(image), audit: at(image) })).toMatch(/--audit: .* is the image/);
+  }
+  expect(existsSync(at('fresh.img'))).toBe(false);
   writeFileSync(at('text.img'), 'x'.repeat(8192));
   expect(await refused({ image: at('text.img'), sockets: at('t') })).toMatch(/powercut statefsd: /);
   expect(await refused({ image: at('small.img'), sockets: at('t'), size: 4096 })).toMatch(/powercut statefsd: /);
-  expect([existsSync(at('small.img')), existsSync(at('small.img.new'))]).toEqual([false, false]);
+  expect(readdirSync(at('.')).filter((name) => name.startsWith('small.img'))).toEqual([]);
   const client = clientOf('app.a');
   await client.putAtomic('/state/apps/a/x', new Uint8Array([1]));
   client.close();
