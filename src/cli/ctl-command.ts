@@ -5,7 +5,7 @@ import { mediaFaultKinds } from '../faults/index.ts';
 import { ControlClient } from '../serve/index.ts';
 import type { CommandContext } from './command.ts';
 import { EXIT_CLEAN } from './exit-codes.ts';
-import { formatTable, type Output } from './output.ts';
+import { formatTable, type Output, plainText } from './output.ts';
 import { misuse } from './scenarios.ts';
 import { parseCount, parseTimeMs } from './units.ts';
 
@@ -194,7 +194,7 @@ async function runCtl(request: ControlRequest, output: Output): Promise<number> 
     return EXIT_CLEAN;
   } catch (error) {
     if (!(error instanceof CodedError)) throw error;
-    output.err(`powercut: ${error.message}\n`);
+    output.err(`powercut: ${plainText(error.message)}\n`);
     return EXIT_REFUSED;
   } finally {
     client.close();
@@ -203,7 +203,7 @@ async function runCtl(request: ControlRequest, output: Output): Promise<number> 
 
 /** An answer as lines of names and values; what is nested gets names with dots. */
 function table(result: Readonly<Record<string, unknown>>): string {
-  const rows = flatten('', result).map(([name, value]) => [name, String(value)]);
+  const rows = flatten('', result).map(([name, value]) => [plainText(name), plainText(String(value))]);
   if (rows.length === 0) return 'done\n';
   return `${formatTable(['what', 'value'], rows).slice(1).join('\n')}\n`;
 }

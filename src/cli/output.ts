@@ -22,6 +22,11 @@ export function paint(output: Output, style: Style, text: string): string {
   return output.useColour ? styleText(style, text, { validateStream: false }) : text;
 }
 
+/** What another program sent, with nothing in it that a terminal obeys. */
+export function plainText(text: string): string {
+  return text.replace(/\p{Cc}/gu, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
 /** Rows in columns that line up; numbers to the right. */
 export function formatTable(header: readonly string[], rows: readonly (readonly (string | number)[])[]): string[] {
   const texts = [header, ...rows.map((row) => row.map(String))];

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
+import process from 'node:process';
 import { describe, expect, test } from 'vitest';
 import { equalBytes, systemTimers } from '../../src/core/index.ts';
 import { ControlClient, ControlServer, commands, ERROR } from '../../src/serve/index.ts';
@@ -182,6 +183,65 @@ describe('the control socket', () => {
     const answers = untilClosed(socket);
     for (let i = 0; i < 40; i++) socket.write(Buffer.alloc(65_536, 'x'));
     expect((await answers).toString()).toContain('E2BIG');
+  });
+
+  test('who does not read is not read either, holds up nobody else, and not the end', async () => {
+    const { path, control } = await controlled();
+    const deaf = connect({ path });
+    deaf.on('error', () => undefined);
+    const commands = Buffer.from('{"command":"status"}\n'.repeat(50_000));
+    for (let i = 0; i < 8; i++) deaf.write(commands);
+    let unsent = -1;
+    while (deaf.writableLength !== unsent) {
+      unsent = deaf.writableLength;
+      await new Promise<void>((resolve) => systemTimers.after(300, resolve));
+    }
+    expect(unsent).toBeGreaterThan(4 * commands.length);
+    expect(await control.send('status')).toMatchObject({ power: 'on' });
+    // The end of the test waits for the server.
+  });
+
+  test('who is one too many is told so, and does not keep the server from ending', async () => {
+    const { path } = await controlled();
+    const sockets = Array.from({ length: 15 }, () => connect({ path }));
+    await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
+    const turnedAway = connect({ path, allowHalfOpen: true });
+    const told = await new Promise<Buffer>((resolve) => turnedAway.once('data', resolve));
+    expect(told.toString()).toContain('EBUSY');
+    // It stays half open; the end of the test waits for the server.
+  });
+
+  test('many may wait on one connection, without a warning', async () => {
+    const { control } = await controlled();
+    const warnings: unknown[] = [];
+    const onWarning = (warning: unknown): void => void warnings.push(warning);
+    process.on('warning', onWarning);
+    const waits = Array.from({ length: 40 }, () => control.send('wait'));
+    await control.send('cut');
+    expect(await Promise.all(waits)).toHaveLength(40);
+    await new Promise<void>((resolve) => systemTimers.soon(resolve));
+    process.off('warning', onWarning);
+    expect(warnings).toEqual([]);
+  });
+
+  test.each([
+    ['no JSON', 'garbage\n'],
+    ['no object', 'null\n'],
+    ['an answer to nothing', '{"id":99,"ok":true}\n'],
+    ['neither yes nor no', '{"id":1,"ok":"no"}\n'],
+    ['an error without a text', '{"id":1,"ok":false,"error":{"code":7}}\n'],
+    ['a result that is none', '{"id":1,"ok":true,"result":[]}\n'],
+  ])('the client takes no lie: %s', async (_what, text) => {
+    const path = join(temporaryFolder(), 'liar.sock');
+    const liar = createServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.on('data', () => socket.end(text));
+    });
+    await new Promise<void>((resolve) => liar.listen(path, resolve));
+    const control = await ControlClient.connect(path);
+    await expect(control.send('status')).rejects.toMatchObject({ code: 'EPROTO' });
+    control.close();
+    await new Promise((resolve) => liar.close(resolve));
   });
 
   test('a server that goes away fails the commands that wait', async () => {

@@ -61,20 +61,17 @@ export class ControlClient {
   }
 
   #answered(text: string): void {
-    const { id, ok, result, error } = JSON.parse(text) as {
-      id?: number;
-      ok: boolean;
-      result?: Readonly<Record<string, unknown>>;
-      error?: { code: ErrorCode; message: string };
-    };
+    const { id, ok, result, error } = answerOf(text);
     const waiting = id === undefined ? undefined : this.#waiting.get(id);
-    const failure = new CodedError(error?.code ?? 'EPROTO', error?.message ?? 'the answer says nothing');
-    if (waiting === undefined) {
+    const failure = new CodedError(error?.code ?? 'EPROTO', error?.message ?? NO_ANSWER);
+    if (id === undefined || waiting === undefined) {
+      // To no command of ours: what comes after it means nothing either.
       this.#fail(failure);
+      this.#socket.destroy();
       return;
     }
-    this.#waiting.delete(id as number);
-    if (ok) waiting.resolve(result ?? {});
+    this.#waiting.delete(id);
+    if (ok) waiting.resolve(result);
     else waiting.reject(failure);
   }
 
@@ -83,4 +80,35 @@ export class ControlClient {
     for (const waiting of this.#waiting.values()) waiting.reject(failure);
     this.#waiting.clear();
   }
+}
+
+const NO_ANSWER = 'what came is no answer of a control socket: is it the one that powercut serve was given?';
+
+interface Answer {
+  readonly id: number | undefined;
+  readonly ok: boolean;
+  readonly result: Readonly<Record<string, unknown>>;
+  readonly error: { readonly code: ErrorCode; readonly message: string } | undefined;
+}
+
+/** Whatever the other side sends. */
+function answerOf(text: string): Answer {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    // No answer.
+  }
+  const { id, ok, result = {}, error } = isRecord(value) ? value : {};
+  const isWhole = isRecord(error) && typeof error['code'] === 'string' && typeof error['message'] === 'string';
+  return {
+    id: typeof id === 'number' ? id : undefined,
+    ok: ok === true && isRecord(result),
+    result: isRecord(result) ? result : {},
+    error: isWhole ? { code: error['code'] as ErrorCode, message: error['message'] as string } : undefined,
+  };
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

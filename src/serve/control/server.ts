@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { CodedError, codeOf, messageOf, systemTimers } from '../../core/index.ts';
 import { listen } from '../listen.ts';
@@ -8,6 +9,8 @@ import { LineSplitter } from './lines.ts';
 const MAX_CLIENTS = 16;
 /** Commands of one client that have not been answered; one that sends more is not read until some are. */
 const MAX_PENDING = 64;
+/** How long a connection that is to end is waited for; a client that does not read would hold it for ever. */
+const END_GRACE_MS = 1000;
 
 /**
  * The control socket: a Unix socket, for its owner only, on which each line is a command as a JSON object, and each
@@ -38,7 +41,7 @@ export class ControlServer {
   /** Ends a trace that runs, and the connections, once their answers have gone. */
   async close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    for (const client of this.#clients) client.destroySoon();
+    for (const client of this.#clients) this.#end(client);
     try {
       this.#state.close();
     } finally {
@@ -49,33 +52,50 @@ export class ControlServer {
   #accept(socket: Socket): void {
     socket.on('error', () => undefined);
     if (this.#clients.size >= MAX_CLIENTS) {
-      socket.end(line({ ok: false, error: { code: 'EBUSY', message: `there are ${MAX_CLIENTS} clients already` } }));
+      socket.write(line({ ok: false, error: { code: 'EBUSY', message: `there are ${MAX_CLIENTS} clients already` } }));
+      this.#end(socket);
       return;
     }
     this.#clients.add(socket);
     const gone = new AbortController();
+    // Each command that waits listens.
+    setMaxListeners(0, gone.signal);
     socket.on('close', () => {
       this.#clients.delete(socket);
       gone.abort();
     });
     const splitter = new LineSplitter();
     let pending = 0;
+    // Nor is one read that does not read.
+    const goOnOrWait = (): void => {
+      if (pending >= MAX_PENDING || socket.writableNeedDrain) socket.pause();
+      else socket.resume();
+    };
+    socket.on('drain', goOnOrWait);
     socket.on('data', (chunk: Buffer) => {
       const lines = splitter.push(chunk);
       if (lines === undefined) {
-        socket.end(line({ ok: false, error: { code: 'E2BIG', message: 'the line is too long' } }));
+        socket.write(line({ ok: false, error: { code: 'E2BIG', message: 'the line is too long' } }));
+        this.#end(socket);
         return;
       }
       for (const text of lines.filter((each) => each.trim() !== '')) {
         pending++;
-        if (pending >= MAX_PENDING) socket.pause();
         void this.#answer(text, gone.signal).then((answer) => {
           pending--;
           if (socket.writable) socket.write(line(answer));
-          if (pending < MAX_PENDING) socket.resume();
+          goOnOrWait();
         });
       }
+      goOnOrWait();
     });
+  }
+
+  /** Ends a connection once what was written to it has gone, or its client has had time enough to take it. */
+  #end(socket: Socket): void {
+    const cancel = this.#state.context.timers.after(END_GRACE_MS, () => socket.destroy());
+    socket.once('close', cancel);
+    socket.destroySoon();
   }
 
   /** Never rejects. */
