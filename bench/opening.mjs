@@ -10,7 +10,8 @@ import { rotated, summarize } from './stats.mjs';
 import { fixed, formatTable, times } from './table.mjs';
 
 const PAYLOAD_BYTES = 64;
-const IMAGE_BYTES = 512 * 1024 * 1024;
+/** Room for each record twice, each in a physical block of its own, with the reserve for deletes. */
+const IMAGE_BYTES_PER_RECORD = 16 * 1024;
 const WORKER = fileURLToPath(new URL('opening-worker.mjs', import.meta.url));
 const run = promisify(execFile);
 
@@ -22,7 +23,7 @@ const LOGS = [
 
 /** An image with so many live records. */
 function makeImage(path, recordCount, prepare) {
-  const device = FileDevice.create(path, { sectorCount: IMAGE_BYTES / 512 });
+  const device = FileDevice.create(path, { sectorCount: (recordCount * IMAGE_BYTES_PER_RECORD) / 512 });
   format(device);
   const store = open(device, { compaction: 'manual' });
   const payloads = new Payloads(PAYLOAD_BYTES);
