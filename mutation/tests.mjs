@@ -32,8 +32,12 @@ export const FOLDERS = {
       'test/statefs/keys.test.ts',
       'test/statefs/damage.test.ts',
       'test/statefs/superblock.test.ts',
+      'test/statefs/events.test.ts',
+      'test/statefs/scrub.test.ts',
+      'test/statefs/export.test.ts',
+      'test/statefs/group-commit.test.ts',
     ],
-    slow: ['test/property/statefs-years.test.ts'],
+    slow: ['test/property/statefs-years.test.ts', 'test/testing/media.test.ts', 'test/testing/repair.test.ts'],
   },
 };
 

@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import { profiles } from '../faults/index.ts';
+import { explorableFaultKinds, profiles } from '../faults/index.ts';
 import {
   brokenRules,
   importBreaks,
@@ -15,7 +15,7 @@ import {
 import type { CommandContext } from './command.ts';
 import { runExplore } from './explore-command.ts';
 import { type ExploreFlags, parseShard } from './explore-flags.ts';
-import { EXPLORED_FAULTS, parseFaults } from './faults-option.ts';
+import { parseFaults } from './faults-option.ts';
 import { parseCount, parseSize, parseTimeMs } from './units.ts';
 
 const EXPLORE_HELP = `
@@ -43,7 +43,7 @@ Disks (--profile), by what a cut may do to what was not flushed:
   harsh          the same in 512 bytes, or torn inside
 
 Faults (--faults), of which the invariant is told in its history (docs/disk-model.md):
-  ${EXPLORED_FAULTS.join(', ')}
+  ${explorableFaultKinds.join(', ')}
 
 Rules to take away (--break), to see the explorer object:
 ${Object.entries(brokenRules)

@@ -1,11 +1,21 @@
 import { Command, Option } from 'commander';
-import { type ProfileName, profiles } from '../faults/index.ts';
+import {
+  describeFault,
+  explorableFaultKinds,
+  type MediaFaultKind,
+  type ProfileName,
+  profiles,
+} from '../faults/index.ts';
 import type { CommitMode } from '../statefs/index.ts';
-import { brokenRules, type FuzzCase, Fuzzer, type FuzzFailure, type FuzzOutcome } from '../testing/index.ts';
+import { type FuzzCase, Fuzzer, type FuzzFailure, type FuzzOutcome, fuzzBreaks } from '../testing/index.ts';
 import type { CommandContext } from './command.ts';
 import { EXIT_CLEAN, EXIT_VIOLATION } from './exit-codes.ts';
+import { parseFaults } from './faults-option.ts';
 import { CorpusFolder } from './fuzz-corpus.ts';
+import { fuzzJUnitOf, writeJUnit } from './junit.ts';
+import { checkReport } from './new-file.ts';
 import { type Output, paint } from './output.ts';
+import { misuse } from './scenarios.ts';
 import { StatusLine } from './status-line.ts';
 import { formatCount, formatMs, parseCount, parseTimeMs } from './units.ts';
 
@@ -19,7 +29,9 @@ interface FuzzFlags {
   readonly maxFailures: number;
   readonly profile?: ProfileName;
   readonly commit?: CommitMode;
+  readonly faults?: readonly MediaFaultKind[];
   readonly break?: string;
+  readonly junit?: string;
   readonly json?: boolean;
 }
 
@@ -29,12 +41,16 @@ const SEED_BOUND = 1_000_000;
 
 const HELP = `
 Each case is a workload of statefs: puts of many sizes, durable or lazy, overwrites, deletes, restarts and kills, on a
-disk that is large or soon full, with any profile. Of a short case every crash is explored, of a long one some.
+disk that is large or soon full, with any profile. Of a short case every crash is explored, of a long one some. Every
+third case has a fault of the medium as well (--faults).
 
 --corpus keeps, in a folder, each case that took recovery a way that none had taken before, and each failure, made small.
 The next run tries the failures first, and goes on from the cases. Commit the folder, or cache it between CI runs.
 
 The same seed, corpus and number of runs give the same result.
+
+Faults (--faults), one of them in a third of the cases (docs/disk-model.md):
+  ${explorableFaultKinds.join(', ')}
 
 Exit codes: 0 no failure, 1 a failure, new or known, 2 misuse.
 
@@ -42,6 +58,8 @@ Examples:
   powercut fuzz --time 5m --corpus fuzz-corpus
   powercut fuzz --runs 200 --seed 7 --json
   powercut fuzz --runs 200 --break epoch          watch it find a broken store
+  powercut fuzz --faults lost-write,bit-rot       of the faults of the medium, these
+  powercut fuzz --faults none --junit fuzz.xml    power cuts alone; the result as JUnit XML too
 `;
 
 /** `powercut fuzz`. */
@@ -56,7 +74,13 @@ export function fuzzCommand({ output, exit }: CommandContext): Command {
     .option('--max-failures <n>', 'stop after so many failures', parseCount(1), 3)
     .addOption(new Option('--profile <name>', 'one disk; default: any').choices(Object.keys(profiles)))
     .addOption(new Option('--commit <mode>', 'one commit mode; default: any').choices(['ordered', 'checksummed']))
-    .addOption(new Option('--break <rule>', 'take a rule away from the store').choices(Object.keys(brokenRules)))
+    .option(
+      '--faults <kinds>',
+      'of the faults of the medium, these: bit-rot,lost-write; or none; default: any',
+      parseKinds,
+    )
+    .addOption(new Option('--break <rule>', 'take a rule away from the store').choices(Object.keys(fuzzBreaks)))
+    .option('--junit <file>', 'write the result as JUnit XML too, for CI')
     .option('--json', 'one object on standard output')
     .addHelpText('after', HELP)
     .action((flags: FuzzFlags) => exit(runFuzz(flags, output)));
@@ -70,11 +94,19 @@ interface FoundFailure {
   readonly file: string | undefined;
 }
 
+/** `bit-rot,lost-write`, or `none`. */
+function parseKinds(text: string): readonly MediaFaultKind[] {
+  return text.trim() === 'none' ? [] : parseFaults(text);
+}
+
 /** Runs `powercut fuzz`. @returns the exit code */
 function runFuzz(flags: FuzzFlags, output: Output): number {
+  if (flags.corpus === '') throw misuse('--corpus: expected the name of a folder, got none');
+  if (flags.junit !== undefined) checkReport('--junit', flags.junit, {});
   const session = new FuzzSession(flags, output);
   session.tryKnownFailures();
   session.fuzz();
+  if (flags.junit !== undefined) writeJUnit(flags.junit, session.toJUnit());
   if (flags.json) output.out(`${JSON.stringify(session.toJson())}\n`);
   else session.report();
   return session.found.length > 0 ? EXIT_VIOLATION : EXIT_CLEAN;
@@ -104,8 +136,8 @@ class FuzzSession {
     this.#seed = flags.seed ?? output.clock.wallMs() % SEED_BOUND;
     this.#corpus = flags.corpus === undefined ? undefined : new CorpusFolder(flags.corpus);
     const cases = this.#corpus?.cases ?? [];
-    const { profile, commit, maxRecoveries } = flags;
-    const rules = flags.break === undefined ? undefined : brokenRules[flags.break]?.rules;
+    const { profile, commit, faults, maxRecoveries } = flags;
+    const rules = flags.break === undefined ? undefined : fuzzBreaks[flags.break]?.rules;
     this.#fuzzer = new Fuzzer({
       seed: this.#seed,
       maxRecoveries,
@@ -113,6 +145,7 @@ class FuzzSession {
       paths: cases.flatMap(({ paths }) => paths),
       ...(profile === undefined ? {} : { profile }),
       ...(commit === undefined ? {} : { commit }),
+      ...(faults === undefined ? {} : { faults }),
       ...(rules === undefined ? {} : { broken: { name: flags.break as string, rules } }),
     });
     this.#knownPaths = this.#fuzzer.paths.size;
@@ -196,6 +229,22 @@ class FuzzSession {
     };
   }
 
+  toJUnit(): string {
+    const properties = {
+      seed: this.#seed,
+      runs: this.#runs,
+      recoveries: this.#recoveries,
+      images: this.#images,
+      paths: this.#fuzzer.paths.size,
+    };
+    const plain = { ...this.#output, useColour: false };
+    const failures = this.found.map((one) => ({
+      message: one.failure.message,
+      text: describeFailure(one, plain),
+    }));
+    return fuzzJUnitOf(properties, failures, this.#elapsedMs());
+  }
+
   report(): void {
     const { out } = this.#output;
     for (const file of this.#mended) {
@@ -221,13 +270,21 @@ function describeFailure({ failure, isKnown, file }: FoundFailure, output: Outpu
     `  ${describeDisk(failure.case)}`,
     ...failure.steps.map((step, at) => `  ${at + 1}. ${step}`),
     ...failure.violation.where.map((where) => `  power cut ${where}`),
+    ...faultsIn(failure).map((fault) => `  fault: ${fault}`),
     `  replay it: npx powercut replay ${failure.token}`,
     ...(file === undefined ? [] : [`  kept in ${file}`]),
   ].join('\n');
 }
 
-function describeDisk({ profile, diskBytes, through }: FuzzCase): string {
-  return `disk ${profile}, ${diskBytes / 1024} KiB, ${through === 'virtio' ? 'through a virtio-blk ring' : 'direct'}`;
+/** Those of the workload stand beside the power cut already. */
+function faultsIn({ violation: { history, where } }: FuzzFailure): string[] {
+  const faults = history.flatMap((event) => (event.kind === 'fault' ? describeFault(event.fault) : []));
+  return faults.filter((fault) => !where.some((place) => place.includes(fault)));
+}
+
+function describeDisk({ profile, diskBytes, through, faults }: FuzzCase): string {
+  const way = through === 'virtio' ? 'through a virtio-blk ring' : 'direct';
+  return `disk ${profile}, ${diskBytes / 1024} KiB, ${way}${faults === undefined ? '' : `, with ${faults.kind}`}`;
 }
 
 function countOf(count: number, noun: string): string {

@@ -19,19 +19,46 @@ export interface JUnitFailure {
 export function junitOf(result: ExploreResult, failures: readonly JUnitFailure[], isCompleteRequired: boolean): string {
   const cases = result.points.map((point) => caseOfPoint(result, point, failures));
   cases.push(caseOfCompleteness(result, isCompleteRequired));
-  const count = (tag: string) => cases.filter((text) => text.includes(`<${tag} `)).length;
-  const seconds = (result.elapsedMs / 1000).toFixed(3);
-  const totals = `tests="${cases.length}" failures="${count('failure')}" errors="${count('error')}" skipped="${count('skipped')}" time="${seconds}"`;
   const { strategy, depth, profile, recoveries, images, settings } = result;
   const properties = { strategy, depth, profile, recoveries, images, ...settings };
+  return suiteOf(result.scenario, properties, cases, result.elapsedMs);
+}
+
+/** A failure of random cases, and what the fuzzer said of it. */
+export interface FuzzJUnitFailure {
+  readonly message: string;
+  /** Several lines. */
+  readonly text: string;
+}
+
+/** A run of the fuzzer as JUnit XML: a test case for each failure, and one that stands for all cases without. */
+export function fuzzJUnitOf(
+  properties: Readonly<Record<string, unknown>>,
+  failures: readonly FuzzJUnitFailure[],
+  elapsedMs: number,
+): string {
+  const cases = failures.map(({ message, text }, at) =>
+    testCase('fuzz', `failure ${at + 1}: ${message}`, [element('failure', 'violation', message, text)]),
+  );
+  if (failures.length === 0) cases.push(testCase('fuzz', 'random cases', []));
+  return suiteOf('fuzz', properties, cases, elapsedMs);
+}
+
+function suiteOf(
+  name: string,
+  properties: Readonly<Record<string, unknown>>,
+  cases: readonly string[],
+  elapsedMs: number,
+): string {
+  const count = (tag: string) => cases.filter((text) => text.includes(`<${tag} `)).length;
+  const seconds = (elapsedMs / 1000).toFixed(3);
+  const totals = `tests="${cases.length}" failures="${count('failure')}" errors="${count('error')}" skipped="${count('skipped')}" time="${seconds}"`;
   return [
     '<?xml version="1.0" encoding="UTF-8"?>',
     `<testsuites name="powercut" ${totals}>`,
-    `<testsuite name=${attribute(result.scenario)} ${totals}>`,
+    `<testsuite name=${attribute(name)} ${totals}>`,
     '<properties>',
-    ...Object.entries(properties).map(
-      ([name, value]) => `<property name="${name}" value=${attribute(String(value))}/>`,
-    ),
+    ...Object.entries(properties).map(([key, value]) => `<property name="${key}" value=${attribute(String(value))}/>`),
     '</properties>',
     ...cases,
     '</testsuite>',

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { describeValue } from '../core/index.ts';
 import { decodeToken, renderStory, replayAsync, type Scenario, type Story } from '../explore/index.ts';
 import { assertCommit } from '../statefs/index.ts';
-import { brokenRules, FUZZ_SCENARIO, fuzzCaseOf, fuzzScenario } from '../testing/index.ts';
+import { FUZZ_SCENARIO, fuzzBreaks, fuzzCaseOf, fuzzScenario } from '../testing/index.ts';
 import type { CommandContext } from './command.ts';
 import { EXIT_CLEAN, EXIT_VIOLATION } from './exit-codes.ts';
 import type { Output } from './output.ts';
@@ -76,7 +76,7 @@ function fuzzScenarioOf(text: string, broken: string | undefined): Scenario {
     throw misuse('token: its fuzz case is no JSON');
   }
   if (broken === undefined) return fuzzScenario(fuzzCaseOf(parsed)) as Scenario;
-  const rules = Object.hasOwn(brokenRules, broken) ? brokenRules[broken]?.rules : undefined;
+  const rules = Object.hasOwn(fuzzBreaks, broken) ? fuzzBreaks[broken]?.rules : undefined;
   if (rules === undefined) throw misuse('token: it names a rule that there is not');
   return fuzzScenario(fuzzCaseOf(parsed), { rules }) as Scenario;
 }

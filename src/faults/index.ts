@@ -14,6 +14,7 @@ export { ImageCount } from './image-count.ts';
 export { chosenLatency, fixedLatency, type LatencyPlan, type OperationKind, randomLatency } from './latency.ts';
 export {
   describeFault,
+  explorableFaultKinds,
   formatMedia,
   isPassing,
   type MediaFault,

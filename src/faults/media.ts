@@ -46,6 +46,11 @@ export const mediaFaultKinds: readonly MediaFaultKind[] = [
   'hung-request',
 ];
 
+/** Those that need no time to pass: what an exploration can make happen. */
+export const explorableFaultKinds: readonly MediaFaultKind[] = mediaFaultKinds.filter(
+  (kind) => kind !== 'latency-spike',
+);
+
 /** A stretch of the disk. */
 export interface MediaZone {
   readonly firstSector: number;

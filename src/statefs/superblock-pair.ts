@@ -93,13 +93,14 @@ export class SuperblockPair {
    * say: then both copies are written anew, so that the life's epoch is higher than any that the lost one could have
    * opened.
    * @param flush flushes the device
-   * @throws StateFsError EROFS once the epochs are used up
+   * @throws StateFsError EROFS once the epochs are used up, EIO where a lost copy can't be written anew
    */
   openLife(frontier: Frontier, flush: () => void): void {
     if (this.#lostGeneration > 0) {
       const generation = Math.max(this.#lostGeneration, this.#current.generation) + 1;
       this.#write({ ...frontier, ...this.#life(generation) }, generation);
       flush();
+      this.#checkWritten();
       // What was lost may have been lost by a format that was cut: it is finished here, before copy 0 is written.
       if (eraseStaleCopies(this.#device, this.#geometry.superblockSectors[1])) flush();
       this.#lostGeneration = 0;
@@ -107,6 +108,14 @@ export class SuperblockPair {
     const generation = this.#current.generation + 1;
     this.#write({ ...frontier, ...this.#life(generation) }, generation);
     flush();
+  }
+
+  /** The next write goes over what is the only good copy but for this one: it must not be one that the medium has lost. */
+  #checkWritten(): void {
+    const why = this.#whyWrong(this.#currentCopy);
+    if (why === undefined) return;
+    const copy = this.#currentCopy;
+    fail('EIO', `superblock: copy ${copy} was written and is not there (${why}): copy the data to another medium`);
   }
 
   /** Records a new frontier. Durable with the next flush; losing it costs nothing. */

@@ -5,6 +5,8 @@ import { fail } from './errors.ts';
 import { type StoreGeometry, storeGeometry } from './geometry.ts';
 import {
   FORMAT_VERSION,
+  FRAME,
+  FRAME_MAGIC,
   KNOWN_FEATURES,
   SUPERBLOCK,
   SUPERBLOCK_CRC_OFFSET,
@@ -42,8 +44,8 @@ type BadCopy =
   | { readonly state: 'blank' | 'damaged' | 'unreadable' | 'unknown'; readonly why: string };
 
 /**
- * One copy, as found: `blank` has no magic, `damaged` has it and fails the checksum or makes no sense, `misplaced` is
- * the other copy, whole.
+ * One copy, as found: `blank` has no magic; `damaged` has half of it, or has it and fails the checksum or makes no sense,
+ * or there are frames of a store, and it should be there; `misplaced` is the other copy, whole.
  */
 export type SuperblockCopy = { readonly state: 'valid'; readonly superblock: Superblock } | BadCopy;
 
@@ -75,12 +77,11 @@ export function encodeSuperblock(superblock: Superblock, copy: 0 | 1, target: Ui
 /** Reads what `source` (at least 512 bytes) says as copy `copy`. Never throws for what it reads. */
 export function decodeSuperblock(source: Uint8Array, copy: 0 | 1, checksums = true): SuperblockCopy {
   const view = viewOf(source);
-  if (
-    view.getUint32(SUPERBLOCK.magicLow, true) !== SUPERBLOCK_MAGIC_LOW ||
-    view.getUint32(SUPERBLOCK.magicHigh, true) !== SUPERBLOCK_MAGIC_HIGH
-  ) {
-    return { state: 'blank', why: 'it does not start with STATEFS' };
-  }
+  const hasLow = view.getUint32(SUPERBLOCK.magicLow, true) === SUPERBLOCK_MAGIC_LOW;
+  const hasHigh = view.getUint32(SUPERBLOCK.magicHigh, true) === SUPERBLOCK_MAGIC_HIGH;
+  if (!hasLow && !hasHigh) return { state: 'blank', why: 'it does not start with STATEFS' };
+  // A bit of the magic has rotted: nobody must be told to format this.
+  if (!hasLow || !hasHigh) return { state: 'damaged', why: 'half of its STATEFS is damaged' };
   const crc = crc32c(source.subarray(0, SUPERBLOCK_CRC_OFFSET), 0);
   if (checksums && view.getUint32(SUPERBLOCK_CRC_OFFSET, true) !== crc) {
     return { state: 'damaged', why: 'its checksum does not match' };
@@ -280,7 +281,35 @@ export function readSuperblocks(device: BlockDevice, checksums = true): [Superbl
     if (second.state === 'blank' || candidate.state === 'valid') second = candidate;
     if (second.state === 'valid') break;
   }
-  return [first, second];
+  if (first.state !== 'blank' || second.state !== 'blank' || !hasLostBoth(device)) return [first, second];
+  const lost = { state: 'damaged', why: 'it does not start with STATEFS, but frames of a store follow' } as const;
+  return [lost, lost];
+}
+
+/** Where the first frames of a store stand, whatever its units are: below this. */
+const FIRST_FRAMES_BYTES = 4 * 65_536;
+
+/**
+ * Whether there was a store on the device, whose superblocks are gone: nobody must be told to format it. Zeroes in place
+ * of both are what an import leaves that was cut short: there is none yet.
+ */
+function hasLostBoth(device: BlockDevice): boolean {
+  const buffer = new Uint8Array(device.sectorBytes);
+  const view = viewOf(buffer);
+  const places = [0, ...SPACING_UNITS.map((unit) => unit / device.sectorBytes)];
+  const end = Math.min(device.sectorCount, FIRST_FRAMES_BYTES / device.sectorBytes);
+  let hasContent = false;
+  for (let sector = 0; sector < end; sector++) {
+    try {
+      device.read(sector, buffer);
+    } catch (error) {
+      if (codeOf(error) !== 'EIO') throw error;
+      continue;
+    }
+    if (sector > 0 && view.getUint32(FRAME.magic, true) === FRAME_MAGIC) return hasContent;
+    if (places.includes(sector)) hasContent ||= buffer.some((byte) => byte !== 0);
+  }
+  return false;
 }
 
 /** Reads one copy into `buffer`, a sector. An unreadable sector is a lost copy, not a failure. */

@@ -51,6 +51,40 @@ describe('powercut fuzz', () => {
     expect(sound.out).toContain(`MENDED: ${file} no longer fails`);
   });
 
+  it('finds under a fault what power cuts alone do not, shows the fault, and replays it', async () => {
+    const junit = join(folder, 'fuzz.xml');
+    const flags = ['fuzz', '--seed', '1', '--break', 'unreadable', '--profile', 'nvme-512', '--runs', '45'];
+    const { code, out } = await run(...flags, '--faults', 'hung-request', '--max-failures', '1', '--junit', junit);
+    expect(code).toBe(1);
+    expect(out).toMatch(/^ {2}disk nvme-512, \d+ KiB, .*, with hung-request$/m);
+    expect(out).toMatch(/hung request: /);
+    const [, token] = /replay it: npx powercut replay (pc1\.\S+)$/m.exec(out) as unknown as [string, string];
+    const message = /^FAILURE: (.*)$/m.exec(out)?.[1];
+    expect((await run('replay', token)).out).toContain(`VIOLATION: ${message}`);
+    const xml = readFileSync(junit, 'utf8');
+    expect(xml).toMatch(/^<testsuite name="fuzz" tests="1" failures="1" errors="0" skipped="0" time="\d+\.\d{3}">$/m);
+    expect(xml).toMatch(/<testcase classname="fuzz" name="failure 1: /);
+    expect(xml).toContain(`npx powercut replay ${token}`);
+
+    const sound = await run(...flags, '--faults', 'none', '--max-recoveries', '100', '--junit', junit);
+    expect([sound.code, sound.err]).toEqual([0, '']);
+    expect(readFileSync(junit, 'utf8')).toMatch(
+      /failures="0".*\n.*\n(.*\n)*<testcase classname="fuzz" name="random cases"\/>/,
+    );
+  });
+
+  it.each([
+    [['--faults', 'moths'], /--faults <kinds>.*expected some of bit-rot, .*, got "moths"/],
+    [['--faults', 'latency-spike'], /expected some of bit-rot/],
+    [['--junit', join(folder, 'no', 'where.xml')], /--junit: .*where.xml can't be written/],
+    [['--corpus', ''], /--corpus: expected the name of a folder, got none/],
+  ])('%j is misuse, said before anything is run', async (args, message) => {
+    const { code, out, err } = await run('fuzz', '--runs', '1', ...args);
+    expect([code, out]).toEqual([2, '']);
+    expect(err).toMatch(message);
+    expect(err.trim().split('\n').length).toBe(1);
+  });
+
   it('stops when its time is up', async () => {
     const clock = new VirtualClock();
     // Each look at the clock takes a second: a handful of them is all the time there is.

@@ -61,6 +61,8 @@ export class FailingDevice implements BlockDevice {
   flushes = 0;
   /** Called before each operation; throws to make it fail. */
   before: (kind: 'read' | 'write' | 'flush', sector: number) => void = () => {};
+  /** Whether a write is acknowledged and lost. */
+  drop: (sector: number) => boolean = () => false;
   readonly #inner: BlockDevice;
 
   constructor(inner: BlockDevice) {
@@ -81,7 +83,7 @@ export class FailingDevice implements BlockDevice {
   write(sector: number, source: Uint8Array): void {
     this.writes++;
     this.before('write', sector);
-    this.#inner.write(sector, source);
+    if (!this.drop(sector)) this.#inner.write(sector, source);
   }
 
   flush(): void {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type BlockDevice, MemoryDevice } from '../../src/blockdev/index.ts';
-import { codeOf, Sfc32, VirtualClock, viewOf } from '../../src/core/index.ts';
+import { codeOf, DeviceError, Sfc32, VirtualClock, viewOf } from '../../src/core/index.ts';
 import { explore, type Scenario } from '../../src/explore/index.ts';
 import { type ProfileName, profiles, SimulatedDisk } from '../../src/faults/index.ts';
 import {
@@ -26,6 +26,7 @@ import { bytes, codeThrown, FailingDevice, imageOf } from './helpers.ts';
 
 const FILE = 'test/statefs/superblock.test.ts';
 const GIB = 2 ** 21;
+const MIB = 2 ** 20;
 
 /** Time is no part of a scenario. */
 function open(device: BlockDevice, rules: StoreRules = soundRules): StateFs {
@@ -105,7 +106,7 @@ describe('a superblock', () => {
     const sector = sealed(superblock(), 0);
     for (let bit = 0; bit < 512 * 8; bit++) {
       sector[bit >> 3] = (sector[bit >> 3] as number) ^ (1 << (bit & 7));
-      expect(decodeSuperblock(sector, 0).state, `bit ${bit}`).toBe(bit < 64 ? 'blank' : 'damaged');
+      expect(decodeSuperblock(sector, 0).state, `bit ${bit}`).toBe('damaged');
       sector[bit >> 3] = (sector[bit >> 3] as number) ^ (1 << (bit & 7));
     }
   });
@@ -214,6 +215,53 @@ describe('two superblocks', () => {
       expect(second).toMatchObject({ state: 'valid', superblock: { generation: 2, unitBytes: physicalSectorBytes } });
       expect(open(device).list()).toEqual([]);
     }
+  });
+});
+
+describe('a store that has lost both superblocks', () => {
+  function loseBoth(device: MemoryDevice): void {
+    for (const copy of readSuperblocks(device)) if (copy.state !== 'valid') throw new Error('nothing to lose');
+    device.write(0, new Uint8Array(device.sectorBytes).fill(0xee));
+    device.write(Math.max(4096, device.physicalSectorBytes) / device.sectorBytes, new Uint8Array(device.sectorBytes));
+  }
+
+  test.each([
+    [512, 512],
+    [512, 65_536],
+    [4096, 4096],
+  ])('and holds a record is never called none: sectors of %i bytes, physical of %i', (sectorBytes, physical) => {
+    const device = new MemoryDevice({
+      sectorCount: (8 * MIB) / sectorBytes,
+      sectorBytes,
+      physicalSectorBytes: physical,
+    });
+    format(device, { storeId: bytes(16) });
+    open(device).putAtomic('/state/a', bytes(10));
+    loseBoth(device);
+    expect(codeThrown(() => open(device))).toBe('EINTEGRITY');
+    expect(() => open(device)).toThrow(/frames of a store follow.*restore the image from a backup/);
+    // What can't be read tells nothing, and hides nothing.
+    const failing = new FailingDevice(device);
+    failing.before = (kind, sector) => {
+      if (kind === 'read' && sector === 3) throw new DeviceError('EIO', 'unreadable');
+    };
+    expect(codeThrown(() => open(failing))).toBe('EINTEGRITY');
+    // Zeroes in both places are an import that was cut short.
+    device.writeZeroes(0, 1);
+    expect(codeThrown(() => open(device))).toBe('EINVAL');
+    // A frame in the place of a superblock was meant for another.
+    const frame = new Uint8Array(sectorBytes);
+    viewOf(frame).setUint32(FRAME.magic, FRAME_MAGIC, true);
+    device.write(0, frame);
+    expect(codeThrown(() => open(device))).toBe('EINTEGRITY');
+  });
+
+  test('and holds nothing is like a partition that never was one', () => {
+    const device = new MemoryDevice({ sectorCount: 2048 });
+    format(device, { storeId: bytes(16) });
+    loseBoth(device);
+    expect(codeThrown(() => open(device))).toBe('EINVAL');
+    expect(codeThrown(() => open(new MemoryDevice({ sectorCount: 16 })))).toBe('EINVAL');
   });
 });
 
@@ -339,6 +387,29 @@ describe('a life that is opened after the loss of a copy', () => {
     expect(result.violations.map((one) => `${one.message}: ${one.where.join('; ')}`)).toEqual([]);
     expect(result.clean).toBe(true);
   });
+});
+
+test('a lost copy whose rewrite is lost too is noticed before the good one is written over', () => {
+  for (const lost of [0, 8]) {
+    const device = new MemoryDevice({ sectorCount: 512 });
+    format(device, { storeId: bytes(16) });
+    open(device).putAtomic('/state/a', bytes(10));
+    device.write(lost, new Uint8Array(512).fill(0xee));
+    const losing = new FailingDevice(device);
+    const written: number[] = [];
+    losing.drop = (sector) => {
+      written.push(sector);
+      return sector === lost;
+    };
+    const store = open(losing);
+    expect(codeThrown(() => store.putAtomic('/state/b', bytes(10)))).toBe('EIO');
+    expect(written).toEqual([lost]);
+    expect(open(device).get('/state/a')).toEqual(bytes(10));
+    losing.drop = () => false;
+    const again = open(losing);
+    again.putAtomic('/state/b', bytes(10));
+    expect(open(device).list()).toEqual(['/state/a', '/state/b']);
+  }
 });
 
 /** Tells the epoch of every frame that is written. */

@@ -1,6 +1,7 @@
 import { equalBytes, toHex } from '../../core/index.ts';
 import type { History, HistoryEvent, KeyValueContent, KeyValueOp } from '../../explore/index.ts';
 import { isPassing, type MediaFaultKind } from '../../faults/index.ts';
+import { shortKey } from '../short-key.ts';
 import { applyChange, changesOf, type Found } from './store.ts';
 
 /**
@@ -17,7 +18,7 @@ export class StoreOracle {
   readonly #mayRefuse: boolean;
   readonly #known = new WeakMap<object, Allowed>();
 
-  /** @param mayRefuse under a media fault the store may refuse to open: it has parts that it keeps once only */
+  /** @param mayRefuse under a media fault the store may refuse to open: it has parts that are there once only */
   constructor(mayRefuse: boolean) {
     this.#mayRefuse = mayRefuse;
   }
@@ -26,7 +27,9 @@ export class StoreOracle {
   check(found: Found, history: History<KeyValueOp, Found>): void {
     const allowed = this.#allowedBy(history);
     if (found.refused !== undefined) {
-      if (allowed.faults.isHung || (allowed.faults.any && this.#mayRefuse)) return;
+      const isExcused = allowed.faults.isHung || (allowed.faults.any && this.#mayRefuse);
+      // To call a store with something in it none invites to format it.
+      if (isExcused && (!found.isBlank || allowed.contents().some(({ size }) => size === 0))) return;
       throw new Error(`the store does not open: ${found.refused}`);
     }
     if (!allowed.faults.any) checkUndamaged(found);
@@ -53,6 +56,12 @@ export class StoreOracle {
 }
 
 const EMPTY: KeyValueContent = new Map();
+
+/**
+ * Acknowledged when the store was opened again with the power on. What a fault has hidden from it then, and what only the
+ * last operation could tell of, it may go on without.
+ */
+export const RESTART: KeyValueOp = { kind: 'transaction', ops: [] };
 
 /** One content that may be there, and what it was before its last operation. */
 interface Candidate {
@@ -88,9 +97,14 @@ class Allowed {
 
   contents(): readonly KeyValueContent[] {
     const all = this.#settled.flatMap((one) => this.#continuationsOf(one));
+    return this.#withLost(all).map(({ content }) => content);
+  }
+
+  /** Each candidate, and what it was before its last operation where a fault may have taken that. */
+  #withLost(candidates: readonly Candidate[]): Candidate[] {
     const isExcused = this.faults.isLasting || this.faults.isPassing;
-    const excused = isExcused ? all.flatMap(({ before }) => before ?? []) : [];
-    return [...all.map(({ content }) => content), ...excused];
+    const lost = isExcused ? candidates.flatMap(({ before }) => before ?? []) : [];
+    return [...candidates, ...lost.map((content) => ({ content, before: undefined }))];
   }
 
   after(event: HistoryEvent<KeyValueOp, Found>): Allowed {
@@ -100,6 +114,7 @@ class Allowed {
         return new Allowed(this.#settled, [...inFlight, event.op], this.faults);
       case 'acknowledge': {
         const earlier = this.#settled.flatMap((one) => this.#continuationsOf(one, event.op));
+        if (event.op === RESTART) return new Allowed(this.#withLost(earlier), this.#without(event.op), this.faults);
         return new Allowed(
           earlier.map((one) => applied(one, event.op)),
           this.#without(event.op),
@@ -163,9 +178,13 @@ function isReported(kind: MediaFaultKind): boolean {
   return kind === 'write-error' || kind === 'flush-error';
 }
 
-function applied({ content }: Candidate, op: KeyValueOp): Candidate {
+function applied(from: Candidate, op: KeyValueOp): Candidate {
+  const { content } = from;
+  const changes = changesOf(op);
+  // Nothing is written for it: the last operation is still the one before.
+  if (changes.every(({ kind, key }) => kind === 'delete' && !content.has(key))) return from;
   const changed = new Map(content);
-  for (const change of changesOf(op)) applyChange(changed, change);
+  for (const change of changes) applyChange(changed, change);
   return { content: changed, before: content };
 }
 
@@ -189,15 +208,26 @@ function agrees(found: Found, content: KeyValueContent): boolean {
 function explain(found: Found, contents: readonly KeyValueContent[]): string {
   const lines = contents.map((content) => describe(content));
   const distinct = lines.filter((line, at) => lines.indexOf(line) === at);
-  const reported = [...found.damaged].map((key) => `, ${key} damaged`).join('');
-  return `expected ${distinct.join(' or ')}, got ${describe(found.values)}${reported}`;
+  const reported = [...found.damaged].map((key) => `, ${shortKey(key)} damaged`).join('');
+  return `expected ${distinct.join(' or ')}, got ${describe(found.values)}${reported}${firstDifference(found, contents)}`;
+}
+
+/** Where a value that looks like an allowed one is another; of each only the start is shown. */
+function firstDifference(found: Found, contents: readonly KeyValueContent[]): string {
+  for (const [key, value] of found.values) {
+    const alike = contents.flatMap((content) => content.get(key) ?? []).filter(({ length }) => length === value.length);
+    const [expected] = alike;
+    if (expected === undefined || alike.some((one) => equalBytes(one, value))) continue;
+    return `; ${shortKey(key)} differs first at byte ${value.findIndex((byte, at) => byte !== expected[at])}`;
+  }
+  return '';
 }
 
 /** Keys with the start of their values. */
 function describe(values: KeyValueContent): string {
   const parts = [...values.keys()].sort().map((key) => {
     const value = values.get(key)!;
-    return `${key}=${toHex(value.subarray(0, 4))}(${value.length})`;
+    return `${shortKey(key)}=${toHex(value.subarray(0, 4))}(${value.length})`;
   });
   return `{${parts.join(' ')}}`;
 }

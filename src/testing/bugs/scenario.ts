@@ -1,11 +1,9 @@
 import type { BlockDevice } from '../../blockdev/index.ts';
 import { codeOf, messageOf } from '../../core/index.ts';
 import type { KeyValueOp, RecoveryRun, Run, Scenario } from '../../explore/index.ts';
-import { StoreOracle } from './oracle.ts';
+import { RESTART, StoreOracle } from './oracle.ts';
 import { changesOf, type Found, intact, type OpenStore, type Step, type Store } from './store.ts';
 
-/** Every recovery puts here, to see that the store still takes and keeps a value. */
-const PROBE_KEY = 'p';
 const PROBE_BYTES = 40;
 
 /** How a store is put to the test. */
@@ -14,6 +12,8 @@ export interface StoreScenarioOptions {
   readonly name: string;
   /** See {@link StoreOracle}. Default false. */
   readonly mayRefuse?: boolean;
+  /** Every recovery puts here, to see that the store still takes and keeps a value. Default `p`. */
+  readonly probeKey?: string;
 }
 
 /**
@@ -27,7 +27,8 @@ export function storeScenario(
   options: StoreScenarioOptions,
 ): Scenario<KeyValueOp, Found> {
   const oracle = new StoreOracle(options.mayRefuse ?? false);
-  const keys = [PROBE_KEY];
+  const { probeKey = 'p' } = options;
+  const keys = [probeKey];
   for (const step of steps) {
     if (typeof step === 'string') continue;
     for (const { key } of changesOf(step)) if (!keys.includes(key)) keys.push(key);
@@ -38,7 +39,7 @@ export function storeScenario(
     disk: { sectorCount: store.sectorCount },
     format: (device) => store.format(device),
     workload: (device, run) => work(store, device, steps, run),
-    recover: (device, run) => recover(store, device, keys, run),
+    recover: (device, run) => recover(store, device, keys, probeKey, run),
     invariant: (found, history) => oracle.check(found, history),
     describe: describeOperation,
   };
@@ -51,17 +52,33 @@ function work(store: Store, device: BlockDevice, steps: readonly Step[], run: Ru
 
 function workThrough(store: Store, device: BlockDevice, steps: readonly Step[], run: Run<KeyValueOp>): void {
   let open = openPersistently(store, device);
+  const reopened = (): OpenStore => {
+    run.begin(RESTART);
+    const again = openPersistently(store, device);
+    run.acknowledge(RESTART);
+    return again;
+  };
   for (const step of steps) {
-    if (open.hasLatched) open = openPersistently(store, device);
-    if (step === 'reopen') {
-      sparingly(() => open.close());
-      open = openPersistently(store, device);
+    if (open.hasLatched) open = reopened();
+    if (step === 'reopen' || step === 'kill') {
+      if (step === 'reopen') sparingly(() => open.close());
+      open = reopened();
     } else if (step === 'checkpoint') {
       sparingly(() => open.checkpoint());
     } else {
-      run.begin(step);
-      if (sparingly(() => open.apply(step))) run.acknowledge(step);
+      attempt(step, run, open);
     }
+  }
+}
+
+/** A full store refuses, and then nothing has changed. */
+function attempt(op: KeyValueOp, run: Pick<Run<KeyValueOp>, 'begin' | 'acknowledge' | 'fail'>, open: OpenStore): void {
+  run.begin(op);
+  try {
+    if (sparingly(() => open.apply(op))) run.acknowledge(op);
+  } catch (error) {
+    if (codeOf(error) !== 'ENOSPC') throw error;
+    run.fail(op);
   }
 }
 
@@ -95,28 +112,38 @@ function recover(
   store: Store,
   device: BlockDevice,
   keys: readonly string[],
+  probeKey: string,
   run: RecoveryRun<KeyValueOp, Found>,
 ): Found | undefined {
   let open: OpenStore | undefined;
   const look = (): Found => {
+    open = undefined;
     try {
       open = openPersistently(store, device);
+    } catch (error) {
+      const isBlank = codeOf(error) === 'EINVAL';
+      if (!isReported(error) && !isBlank) throw error;
+      return { ...refusal(error), isBlank };
+    }
+    try {
       return open.find(keys);
     } catch (error) {
       if (!isReported(error)) throw error;
       open = undefined;
-      return { ...intact(new Map()), refused: messageOf(error) };
+      return refusal(error);
     }
   };
   const first = look();
   run.observe(first);
   run.observe(look());
   if (open === undefined) return undefined;
-  const probe: KeyValueOp = { kind: 'put', key: PROBE_KEY, value: nextProbe(first.values.get(PROBE_KEY)) };
-  run.begin(probe);
-  const store2: OpenStore = open;
-  if (sparingly(() => store2.apply(probe))) run.acknowledge(probe);
+  const probe: KeyValueOp = { kind: 'put', key: probeKey, value: nextProbe(first.values.get(probeKey)) };
+  attempt(probe, run, open);
   return look();
+}
+
+function refusal(error: unknown): Found {
+  return { ...intact(new Map()), refused: messageOf(error) };
 }
 
 /** One more than the last, so that every probe differs from the one before it. */
@@ -125,6 +152,7 @@ function nextProbe(last: Uint8Array | undefined): Uint8Array {
 }
 
 function describeOperation(op: KeyValueOp): string {
+  if (op === RESTART) return 'restart';
   if (op.kind === 'put') return `put ${op.key} (${op.value.length} bytes of ${op.value[0]})`;
   if (op.kind === 'delete') return `delete ${op.key}`;
   return `{ ${op.ops.map(describeOperation).join(', ')} }`;

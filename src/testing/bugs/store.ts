@@ -5,8 +5,8 @@ import type { KeyValueOp } from '../../explore/index.ts';
 /** A change of one key. */
 export type Change = Exclude<KeyValueOp, { readonly kind: 'transaction' }>;
 
-/** One step of a benchmark's workload: an operation, a restart without a power cut, or a checkpoint. */
-export type Step = KeyValueOp | 'reopen' | 'checkpoint';
+/** One step of a workload: an operation, a restart without a power cut, the same without closing, or a checkpoint. */
+export type Step = KeyValueOp | 'reopen' | 'kill' | 'checkpoint';
 
 /** What a store gives when everything in it is read, and what it says that it can't give. */
 export interface Found {
@@ -17,6 +17,8 @@ export interface Found {
   readonly hasUnknownLoss: boolean;
   /** It refuses to open, with a coded error that says so. */
   readonly refused: string | undefined;
+  /** It refuses because it sees no sign that there ever was a store. */
+  readonly isBlank?: boolean;
 }
 
 /** A store of the benchmark, as made anew on a device. */

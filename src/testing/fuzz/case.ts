@@ -1,5 +1,5 @@
 import { CodedError, describeValue } from '../../core/index.ts';
-import { type ProfileName, profiles } from '../../faults/index.ts';
+import { explorableFaultKinds, type MediaFaultKind, type ProfileName, profiles } from '../../faults/index.ts';
 import { type CommitMode, MAX_PAYLOAD_BYTES } from '../../statefs/index.ts';
 
 /** One step of a random workload. Values are made from `seed`: no two seeds give the same bytes. */
@@ -30,6 +30,13 @@ export type FuzzSearch =
   | { readonly strategy: 'exhaustive'; readonly depth: number }
   | { readonly strategy: 'random'; readonly depth: number; readonly seed: number; readonly runs: number };
 
+/** What the medium does wrong once, beside the cuts. */
+export interface FuzzFaults {
+  readonly kind: MediaFaultKind;
+  /** So many times where it could happen first in the workload it does not. From there on it is tried at each. */
+  readonly skip: number;
+}
+
 /** A random scenario, whole: the same case gives the same result on every machine. */
 export interface FuzzCase {
   readonly profile: ProfileName;
@@ -37,6 +44,8 @@ export interface FuzzCase {
   /** Size of the disk. */
   readonly diskBytes: number;
   readonly search: FuzzSearch;
+  /** Absent: the medium is sound. With it every put is durable, and a sync is a scrub. */
+  readonly faults?: FuzzFaults;
   readonly steps: readonly FuzzStep[];
 }
 
@@ -46,13 +55,14 @@ const MAX_STEPS = 10_000;
 const MAX_PARTS = 64;
 const MAX_DISK_BYTES = 64 * 1024 * 1024;
 const MAX_RUNS = 1_000_000;
+const MAX_SKIP = 100_000;
 
 /**
  * A case from parsed JSON.
  * @throws CodedError EINVAL naming what is wrong
  */
 export function fuzzCaseOf(value: unknown): FuzzCase {
-  const { profile, through, diskBytes, search, steps } = recordOf(value, 'case');
+  const { profile, through, diskBytes, search, faults, steps } = recordOf(value, 'case');
   if (!Array.isArray(steps)) throw wrong('steps', 'a list', steps);
   if (steps.length > MAX_STEPS) throw wrong('steps', `at most ${MAX_STEPS}`, steps.length);
   return {
@@ -60,6 +70,7 @@ export function fuzzCaseOf(value: unknown): FuzzCase {
     through: oneOf('through', through, ['virtio', 'direct']),
     diskBytes: count('diskBytes', diskBytes, 4096, MAX_DISK_BYTES),
     search: searchOf(search),
+    ...(faults === undefined ? {} : { faults: faultsOf(faults) }),
     steps: steps.map((step: unknown, at) => stepOf(step, `steps[${at}]`)),
   };
 }
@@ -71,6 +82,14 @@ function searchOf(value: unknown): FuzzSearch {
   if (strategy === 'exhaustive') return { strategy, depth };
   const seed = count('search.seed', search['seed'], 0, Number.MAX_SAFE_INTEGER);
   return { strategy, depth, seed, runs: count('search.runs', search['runs'], 1, MAX_RUNS) };
+}
+
+function faultsOf(value: unknown): FuzzFaults {
+  const faults = recordOf(value, 'faults');
+  return {
+    kind: oneOf('faults.kind', faults['kind'], explorableFaultKinds),
+    skip: count('faults.skip', faults['skip'], 0, MAX_SKIP),
+  };
 }
 
 function stepOf(value: unknown, label: string): FuzzStep {

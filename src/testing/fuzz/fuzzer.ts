@@ -5,15 +5,17 @@ import {
   type ExploreResult,
   encodeToken,
   explore,
+  type SmallFailure,
   type StackOptions,
   shrinkSteps,
   type Violation,
 } from '../../explore/index.ts';
 import type { StoreRules } from '../../statefs/index.ts';
 import { virtioThrough } from '../../virtio/index.ts';
-import type { FuzzCase, FuzzStep } from './case.ts';
-import { type FuzzSpace, mutatedCase, randomCase } from './generate.ts';
-import { describeFuzzStep, fuzzScenario } from './scenario.ts';
+import type { FuzzCase, FuzzFaults, FuzzStep } from './case.ts';
+import { type FuzzSpace, isWithin, mutatedCase, randomCase } from './generate.ts';
+import { fuzzScenario } from './scenario.ts';
+import { describeFuzzStep } from './words.ts';
 
 export interface FuzzerOptions extends FuzzSpace {
   /** Runs are numbered; a run is a function of seed, number, and what is known when it starts. Default 1. */
@@ -48,7 +50,7 @@ export interface FuzzOutcome {
   readonly case: FuzzCase;
   readonly recoveries: number;
   readonly images: bigint;
-  /** Every crash that the case asks for was explored. Never so for a random search. */
+  /** Every crash that the case asks for was explored. Never so for a random search, nor with a fault. */
   readonly complete: boolean;
   /** Ways through recovery that no case before it took. */
   readonly newPaths: readonly string[];
@@ -58,6 +60,8 @@ export interface FuzzOutcome {
 const DEFAULT_MAX_RECOVERIES = 500;
 /** Workloads to try in making a failure small. */
 const SHRINK_WORKLOADS = 100;
+/** So many times the recoveries of a case, where the faults that it skipped are tried too. */
+const FROM_START_FACTOR = 4;
 
 /** Draws cases, runs them, and goes on from those that took recovery along a new path. */
 export class Fuzzer {
@@ -68,7 +72,7 @@ export class Fuzzer {
 
   constructor(options: FuzzerOptions = {}) {
     this.#options = options;
-    this.#corpus = [...(options.corpus ?? [])];
+    this.#corpus = (options.corpus ?? []).filter((one) => isWithin(one, options));
     this.paths = new Set(options.paths ?? []);
   }
 
@@ -91,7 +95,8 @@ export class Fuzzer {
       case: theCase,
       recoveries: result.recoveries,
       images: result.images,
-      complete: result.complete,
+      // It begins with the first fault after so many: those before are for others.
+      complete: result.complete && theCase.faults === undefined,
       newPaths: [...newPaths].sort(),
       failure: this.#failureOf(theCase, result),
     };
@@ -116,12 +121,21 @@ export class Fuzzer {
     });
   }
 
-  #explorationOf(theCase: FuzzCase): ExploreOptions {
-    const { search, profile } = theCase;
+  #explorationOf(theCase: FuzzCase, factor = 1): ExploreOptions {
+    const { search, profile, faults } = theCase;
     const draws = search.strategy === 'random' ? { seed: search.seed, runs: search.runs } : {};
     const { maxRecoveries = DEFAULT_MAX_RECOVERIES } = this.#options;
     const { strategy, depth } = search;
-    return { ...fuzzStack(theCase), profile, strategy, depth, ...draws, maxRecoveries, maxViolations: 1 };
+    return {
+      ...fuzzStack(theCase),
+      profile,
+      strategy,
+      depth,
+      ...draws,
+      ...(faults === undefined ? {} : { media: { kinds: [faults.kind] }, plan: planOf(faults) }),
+      maxRecoveries: maxRecoveries * factor,
+      maxViolations: 1,
+    };
   }
 
   #failureOf(theCase: FuzzCase, result: ExploreResult): FuzzFailure | undefined {
@@ -134,11 +148,7 @@ export class Fuzzer {
     }
     const [violation] = result.violations;
     if (violation === undefined) return undefined;
-    const explore = this.#explorationOf(theCase);
-    const scenarioOf = (steps: readonly FuzzStep[]) => this.#scenarioOf({ ...theCase, steps });
-    const small = shrinkSteps(theCase.steps, scenarioOf, { explore, maxWorkloads: SHRINK_WORKLOADS });
-    if (small === undefined) throw new Error(`a failing case does not fail again: ${JSON.stringify(theCase)}`);
-    const smallCase = { ...theCase, steps: small.steps };
+    const [smallCase, small] = this.#shrunk(theCase);
     return {
       case: smallCase,
       steps: small.steps.map(describeFuzzStep),
@@ -148,6 +158,19 @@ export class Fuzzer {
       operations: small.operations,
       deviations: small.deviations,
     };
+  }
+
+  #shrunk(theCase: FuzzCase): [FuzzCase, SmallFailure<FuzzStep>] {
+    const { faults } = theCase;
+    // With fewer steps the fault comes sooner. From the start it may be out of reach of the recoveries that a case has.
+    const starts = faults === undefined ? [theCase] : [{ ...theCase, faults: { ...faults, skip: 0 } }, theCase];
+    for (const start of starts) {
+      const explore = this.#explorationOf(start, faults === undefined ? 1 : FROM_START_FACTOR);
+      const scenarioOf = (steps: readonly FuzzStep[]) => this.#scenarioOf({ ...start, steps });
+      const small = shrinkSteps(start.steps, scenarioOf, { explore, maxWorkloads: SHRINK_WORKLOADS });
+      if (small !== undefined) return [{ ...start, steps: small.steps }, small];
+    }
+    throw new Error(`a failing case does not fail again: ${JSON.stringify(theCase)}`);
   }
 
   /** The violation's token, with all that makes the scenario. */
@@ -160,6 +183,11 @@ export class Fuzzer {
     };
     return encodeToken({ ...decodeToken(violation.token), settings });
   }
+}
+
+/** Where among the faults to begin: with the first alternative at the place after those that are skipped. */
+function planOf({ skip }: FuzzFaults): readonly number[] {
+  return [...new Array<number>(skip).fill(0), 1];
 }
 
 /** The layers that a case asks for. */

@@ -1,7 +1,7 @@
 import type { Prng } from '../../core/index.ts';
-import { type ProfileName, profiles } from '../../faults/index.ts';
+import { explorableFaultKinds, type MediaFaultKind, type ProfileName, profiles } from '../../faults/index.ts';
 import type { CommitMode } from '../../statefs/index.ts';
-import type { FuzzCase, FuzzPart, FuzzSearch, FuzzStep } from './case.ts';
+import type { FuzzCase, FuzzFaults, FuzzPart, FuzzSearch, FuzzStep } from './case.ts';
 
 const KEYS = ['/state/a', '/state/b', '/state/boot/control', `/state/long/${'k'.repeat(243)}`];
 /** Seven of them in one transaction take a second commit frame. */
@@ -15,6 +15,10 @@ const MAX_SHORT = 5;
 const MAX_LONG = 24;
 const RANDOM_RUNS = 60;
 const MAX_MUTATIONS = 3;
+/** Every so manieth case has a fault of the medium. */
+const FAULTY_EVERY = 3;
+/** Of the requests and sectors that a fault could hit first, about as many as a short workload has. */
+const MAX_SKIP = 60;
 
 /** What a random case is held to. */
 export interface FuzzSpace {
@@ -24,6 +28,8 @@ export interface FuzzSpace {
   readonly commit?: CommitMode;
   /** Default: any. */
   readonly through?: FuzzCase['through'];
+  /** Kinds of faults that a case may have; none: the medium is sound in all. Default: any. */
+  readonly faults?: readonly MediaFaultKind[];
 }
 
 /** A random case: a short one, all of whose crashes are to be explored, or a long one, some of whose are. */
@@ -31,11 +37,13 @@ export function randomCase(prng: Prng, space: FuzzSpace): FuzzCase {
   const profile = space.profile ?? pick(prng, Object.keys(profiles) as ProfileName[]);
   const isShort = prng.below(4) > 0;
   const length = 1 + prng.below(isShort ? MAX_SHORT : MAX_LONG);
+  const faults = prng.below(FAULTY_EVERY) === 0 ? randomFaults(prng, space) : undefined;
   return {
     profile,
     through: space.through ?? pick(prng, ['direct', 'virtio'] as const),
     diskBytes: diskBytesOf(prng, profile),
     search: isShort ? { strategy: 'exhaustive', depth: 1 + prng.below(2) } : randomSearch(prng),
+    ...(faults === undefined ? {} : { faults }),
     steps: Array.from({ length }, () => randomStep(prng, space)),
   };
 }
@@ -50,11 +58,19 @@ export function mutatedCase(prng: Prng, from: FuzzCase, space: FuzzSpace): FuzzC
   return changed;
 }
 
+/** Whether a case, from an earlier session perhaps, is one that may be drawn. */
+export function isWithin(theCase: FuzzCase, { profile, commit, through, faults }: FuzzSpace): boolean {
+  if (profile !== undefined && theCase.profile !== profile) return false;
+  if (through !== undefined && theCase.through !== through) return false;
+  if (faults !== undefined && theCase.faults !== undefined && !faults.includes(theCase.faults.kind)) return false;
+  return commit === undefined || theCase.steps.every((step) => !('commit' in step) || step.commit === commit);
+}
+
 function mutatedOnce(prng: Prng, from: FuzzCase, space: FuzzSpace): FuzzCase {
   const { steps } = from;
   if (steps.length === 0) return { ...from, steps: [randomStep(prng, space)] };
   const at = prng.below(steps.length);
-  switch (prng.below(6)) {
+  switch (prng.below(7)) {
     case 0:
       return steps.length < MAX_LONG ? { ...from, steps: steps.toSpliced(at, 0, randomStep(prng, space)) } : from;
     case 1:
@@ -67,9 +83,19 @@ function mutatedOnce(prng: Prng, from: FuzzCase, space: FuzzSpace): FuzzCase {
       const profile = space.profile ?? pick(prng, Object.keys(profiles) as ProfileName[]);
       return { ...from, profile, diskBytes: diskBytesOf(prng, profile) };
     }
+    case 5:
+      return withFaults(from, prng.below(2) === 0 ? undefined : randomFaults(prng, space));
     default:
       return { ...from, search: from.search.strategy === 'random' ? randomSearch(prng) : deeper(from.search) };
   }
+}
+
+function withFaults({ faults: _, ...sound }: FuzzCase, faults: FuzzFaults | undefined): FuzzCase {
+  return faults === undefined ? sound : { ...sound, faults };
+}
+
+function randomFaults(prng: Prng, { faults: kinds = explorableFaultKinds }: FuzzSpace): FuzzFaults | undefined {
+  return kinds.length === 0 ? undefined : { kind: pick(prng, kinds), skip: prng.below(MAX_SKIP) };
 }
 
 function deeper(search: FuzzSearch): FuzzSearch {

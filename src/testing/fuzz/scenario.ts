@@ -1,5 +1,5 @@
 import type { BlockDevice } from '../../blockdev/index.ts';
-import { codeOf, messageOf, Sfc32, VirtualClock } from '../../core/index.ts';
+import { codeOf, messageOf, VirtualClock } from '../../core/index.ts';
 import {
   type KeyValueContent,
   type KeyValueOp,
@@ -8,17 +8,12 @@ import {
   type Run,
   type Scenario,
 } from '../../explore/index.ts';
-import {
-  type CommitMode,
-  format,
-  open,
-  type StateFs,
-  type StoreRules,
-  type StoreStats,
-  soundRules,
-} from '../../statefs/index.ts';
-import { contentOf, describeOperation, KnownValues } from '../scenarios/statefs-scenario.ts';
+import { type CommitMode, format, open, type StateFs, type StoreRules, soundRules } from '../../statefs/index.ts';
+import { contentOf, KnownValues } from '../scenarios/statefs-scenario.ts';
 import type { FuzzCase, FuzzPart, FuzzStep } from './case.ts';
+import { bytesOf, faultyScenario } from './faulty-scenario.ts';
+import { PathWatch } from './recovery-path.ts';
+import { describeFuzzStep, describeOp } from './words.ts';
 
 /** The name of every random scenario; a token's settings hold the case. */
 export const FUZZ_SCENARIO = 'fuzz';
@@ -36,34 +31,32 @@ const STORE_ID = Uint8Array.from({ length: 16 }, (_, i) => 0x40 + i);
 /** The same in every run: time is no part of a scenario. */
 const CLOCK = new VirtualClock(1_700_000_000_000);
 
+/** The scenario of a case: {@link powerScenario}, or with faults {@link faultyScenario}. */
+export function fuzzScenario(theCase: FuzzCase, options: FuzzScenarioOptions = {}): Scenario {
+  const scenario =
+    theCase.faults === undefined ? powerScenario(theCase, options) : faultyScenario(theCase, FUZZ_SCENARIO, options);
+  return scenario as Scenario;
+}
+
 /**
- * A random workload on statefs. What is checked: acknowledged operations are there, byte for byte; lazy puts survive in
+ * A random workload on statefs, with power cuts alone. What is checked: acknowledged operations are there, byte for byte; lazy puts survive in
  * their order; nothing else changed; a second recovery agrees with the first; a cut is never taken for damage; the store
  * takes a new put afterwards; a full store still deletes. An operation of the workload that fails as it must not is held
  * against the recoveries after it: so it is a violation like any other.
  */
-export function fuzzScenario(
-  theCase: FuzzCase,
-  options: FuzzScenarioOptions = {},
-): Scenario<KeyValueOp, KeyValueContent> {
+function powerScenario(theCase: FuzzCase, options: FuzzScenarioOptions): Scenario<KeyValueOp, KeyValueContent> {
   const { rules = soundRules, onPath } = options;
   const values = new KnownValues();
   const oracle = new KeyValueOracle(new Map(), { inOrder: true });
   let workFailure: string | undefined;
-  let superblocks = '';
+  const watch = new PathWatch();
   const openStore = (device: BlockDevice): StateFs =>
-    open(device, {
-      rules,
-      clock: CLOCK,
-      onEvent: ({ type }) => {
-        if (type === 'superblock') superblocks = 'superblock ';
-      },
-    });
+    open(device, { rules, clock: CLOCK, onEvent: (event) => watch.note(event) });
   const look = (device: BlockDevice): [StateFs, KeyValueContent] => {
-    superblocks = '';
+    watch.begin();
     const store = openStore(device);
     const stats = store.stats();
-    onPath?.(superblocks + pathOf(stats));
+    onPath?.(watch.path(stats));
     const [damage] = stats.damage;
     if (damage !== undefined) throw new Error(`a cut was taken for damage: ${damage.what}`);
     return [store, contentOf(store, values)];
@@ -195,9 +188,7 @@ class Worker {
   }
 
   #valueOf(bytes: number, seed: number): Uint8Array {
-    const value = new Uint8Array(bytes);
-    new Sfc32(seed).fill(value);
-    return this.#values.intern(value);
+    return this.#values.intern(bytesOf({ bytes, seed }));
   }
 
   #delete(key: string, commit: CommitMode): void {
@@ -237,48 +228,4 @@ function recover(
     run.fail(probe);
   }
   return look(device)[1];
-}
-
-/** Which rows of the recovery table decided, and about how often each: a new one is a new path through recovery. */
-function pathOf({ recoveryRows }: StoreStats): string {
-  const rows = [...recoveryRows].filter(([, times]) => times > 0).sort(([a], [b]) => (a < b ? -1 : 1));
-  return rows.map(([row, times]) => `${row}:${about(times)}`).join(' ');
-}
-
-/** One, two, three or more, eight or more. */
-function about(times: number): string {
-  if (times < 3) return String(times);
-  return times < 8 ? '3+' : '8+';
-}
-
-/** A step in a few words. */
-export function describeFuzzStep(step: FuzzStep): string {
-  switch (step.do) {
-    case 'put':
-      return `put ${shortKey(step.key)} (${step.bytes} bytes, ${step.commit})`;
-    case 'put-lazily':
-      return `put ${shortKey(step.key)} (${step.bytes} bytes, lazily)`;
-    case 'delete':
-      return `delete ${shortKey(step.key)} (${step.commit})`;
-    case 'transaction':
-      return `transaction of ${step.parts.map(describePart).join(', ')} (${step.commit})`;
-    default:
-      return step.do;
-  }
-}
-
-function describePart(part: FuzzPart): string {
-  const key = shortKey(part.key);
-  return 'bytes' in part ? `put ${key} (${part.bytes} bytes)` : `delete ${key}`;
-}
-
-function describeOp(op: KeyValueOp): string {
-  return op.kind === 'transaction' ? describeOperation(op) : describeOperation({ ...op, key: shortKey(op.key) });
-}
-
-/** Characters of a key. */
-const KEY_SHOWN = 32;
-
-function shortKey(key: string): string {
-  return key.length > KEY_SHOWN ? `${key.slice(0, KEY_SHOWN)}...` : key;
 }

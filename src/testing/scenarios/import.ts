@@ -1,5 +1,5 @@
 import type { BlockDevice } from '../../blockdev/index.ts';
-import { codeOf, toHex, VirtualClock } from '../../core/index.ts';
+import { codeOf, messageOf, toHex, VirtualClock } from '../../core/index.ts';
 import { sha256 } from '../../envelope/index.ts';
 import type { Scenario } from '../../explore/index.ts';
 import { exportStore, format, importStore, open, type StateFs } from '../../statefs/index.ts';
@@ -78,7 +78,7 @@ function contentOf(device: BlockDevice): string {
   try {
     store = open(device, { clock: CLOCK });
   } catch (error) {
-    if (codeOf(error) === 'EINVAL') return NO_STORE;
+    if (codeOf(error) === 'EINVAL' || messageOf(error).includes('both copies are unusable')) return NO_STORE;
     throw error;
   }
   return store
