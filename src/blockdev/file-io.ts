@@ -18,6 +18,8 @@ export interface FileIo {
   stat(fd: number): { readonly isFile: boolean; readonly sizeBytes: number };
   truncate(fd: number, lengthBytes: number): void;
   unlink(path: string): void;
+  /** Bytes that may still be written to the file system that holds `path`. */
+  freeBytes(path: string): number;
   /** Makes the directory entry of `path` durable. */
   syncParent(path: string): void;
   /**
@@ -41,6 +43,10 @@ export const systemFileIo: FileIo = {
   },
   truncate: fs.ftruncateSync,
   unlink: fs.unlinkSync,
+  freeBytes: (path) => {
+    const { bavail, bsize } = fs.statfsSync(dirname(path));
+    return bavail * bsize;
+  },
   syncParent,
   tryLock: (fd, shared) => lockFunction()(fd, 0, 0, { shared }),
   close: fs.closeSync,

@@ -95,7 +95,8 @@ export class FileDevice implements BlockDevice {
     return closingOnError(io, fd, () => {
       let mayRemove = !overwrite;
       try {
-        prepareFile(io, fd, path, options.lock ?? true, false);
+        const oldBytes = prepareFile(io, fd, path, options.lock ?? true, false);
+        checkRoom(io, path, geometry.sectorCount * geometry.sectorBytes, oldBytes);
         truncate(io, fd, path);
         mayRemove = true;
         preallocate(io, fd, path, geometry.sectorCount * geometry.sectorBytes);
@@ -296,6 +297,22 @@ function truncate(io: FileIo, fd: number, path: string): void {
   } catch (cause) {
     throw deviceError(cause, 'empty', path);
   }
+}
+
+/** Before it is filled to the brim: others live on that file system too. */
+function checkRoom(io: FileIo, path: string, sizeBytes: number, oldBytes: number): void {
+  let freeBytes: number;
+  try {
+    freeBytes = io.freeBytes(path) + oldBytes;
+  } catch {
+    // One that does not tell is tried.
+    return;
+  }
+  if (sizeBytes <= freeBytes) return;
+  throw new DeviceError(
+    'ENOSPC',
+    `${path}: expected ${sizeBytes} bytes of free space, got ${freeBytes}: make a smaller image`,
+  );
 }
 
 /** Makes the empty file `sizeBytes` of written zeros, not of holes: a hole's first write would change metadata. */

@@ -44,6 +44,8 @@ export function toJson(result: ExploreResult, flags: ExploreFlags): unknown {
       return { token, message, where, cuts, ...sizeOf(violation), kept };
     }),
     nondeterminism: result.nondeterminism ?? null,
+    unrepeatable: result.unrepeatable ?? null,
+    acknowledged: result.acknowledged,
     points: result.points.map((point) => ({ ...point, images: point.images.toString() })),
     elapsedMs: Math.round(result.elapsedMs),
   };
@@ -91,8 +93,24 @@ function summaryOf(result: ExploreResult, output: Output): string {
     `${formatCount(result.recoveries)} recoveries${knownOf(result)} in ${formatMs(result.elapsedMs)}`,
     ...faultsOf(result),
     verdictOf(result, output),
+    ...warningsOf(result).map((text) => paint(output, 'yellow', `WARNING: ${text}`)),
   ];
   return lines.join('\n');
+}
+
+function warningsOf({ acknowledged, unrepeatable }: ExploreResult): string[] {
+  const warnings: string[] = [];
+  if (acknowledged === 0) {
+    warnings.push(
+      'the workload acknowledged nothing, so nothing had to survive: call run.acknowledge(op) where it reports success',
+    );
+  }
+  if (unrepeatable !== undefined) {
+    warnings.push(
+      `the tokens can't be replayed, the workload is not the same each time: ${unrepeatable}: take time, randomness and identifiers from what is fixed`,
+    );
+  }
+  return warnings;
 }
 
 /** Those that did not have to be run. */
@@ -109,9 +127,9 @@ function faultsOf(result: ExploreResult): string[] {
 function shareOf({ complete, coveredShare, strategy }: ExploreResult): string {
   if (complete || coveredShare === undefined || strategy !== 'exhaustive') return '';
   // Of trees of 10^600 leaves a share is nothing that a number could hold.
-  return coveredShare < 0.0001
-    ? 'less than 0.01 % covered: '
-    : `about ${(100 * coveredShare).toPrecision(2)} % covered: `;
+  if (coveredShare < 0.0001) return 'less than 0.01 % covered: ';
+  // Not all of it, or it would be complete.
+  return coveredShare >= 0.995 ? 'over 99 % covered: ' : `about ${(100 * coveredShare).toPrecision(2)} % covered: `;
 }
 
 function verdictOf(result: ExploreResult, output: Output): string {

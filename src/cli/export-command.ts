@@ -10,7 +10,7 @@ import { type Output, paint } from './output.ts';
 import { misuse } from './scenarios.ts';
 import { StatusLine } from './status-line.ts';
 import { withStoreImage } from './store-image.ts';
-import { formatBytes } from './units.ts';
+import { countOf, formatBytes } from './units.ts';
 
 interface ExportFlags {
   readonly partial?: boolean;
@@ -122,5 +122,5 @@ function print(
     return;
   }
   for (const { key, what } of lost) output.out(`${paint(output, 'red', 'LOST')} ${key}: ${what}\n`);
-  output.out(`${file}: ${keys} keys, ${bytes} bytes, contents ${toHex(digest)}\n`);
+  output.out(`${file}: ${countOf(keys, 'key')}, ${bytes} bytes, contents ${toHex(digest)}\n`);
 }

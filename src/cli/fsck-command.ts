@@ -12,6 +12,7 @@ import { EXIT_CLEAN, EXIT_MISUSE, EXIT_VIOLATION } from './exit-codes.ts';
 import { formatTable, type Output, paint } from './output.ts';
 import { StatusLine } from './status-line.ts';
 import { withStoreImage } from './store-image.ts';
+import { countOf } from './units.ts';
 
 /** The options of `powercut fsck`, as parsed. */
 interface FsckFlags {
@@ -93,7 +94,7 @@ function summary(image: string, check: CheckResult): string[] {
           ['region', space.regionBytes],
         ];
   return [
-    `${image}: ${keys} keys, ${verifiedValues} values of ${verifiedBytes} bytes verified, last group ${lastSequence}, ` +
+    `${image}: ${countOf(keys, 'key')}, ${verifiedValues} values of ${verifiedBytes} bytes verified, last group ${lastSequence}, ` +
       (closed ? 'closed' : 'not closed'),
     '',
     ...formatTable(

@@ -17,7 +17,7 @@ import { checkReport } from './new-file.ts';
 import { type Output, paint } from './output.ts';
 import { misuse } from './scenarios.ts';
 import { StatusLine } from './status-line.ts';
-import { formatCount, formatMs, parseCount, parseTimeMs } from './units.ts';
+import { countOf, formatCount, formatMs, parseCount, parseTimeMs } from './units.ts';
 
 /** The options of `powercut fuzz`, as parsed. */
 interface FuzzFlags {
@@ -285,8 +285,4 @@ function faultsIn({ violation: { history, where } }: FuzzFailure): string[] {
 function describeDisk({ profile, diskBytes, through, faults }: FuzzCase): string {
   const way = through === 'virtio' ? 'through a virtio-blk ring' : 'direct';
   return `disk ${profile}, ${diskBytes / 1024} KiB, ${way}${faults === undefined ? '' : `, with ${faults.kind}`}`;
-}
-
-function countOf(count: number, noun: string): string {
-  return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
 }

@@ -75,7 +75,13 @@ export class CorpusFolder {
 
 function filesIn(folder: string): string[] {
   if (!existsSync(folder)) return [];
-  return readdirSync(folder)
+  let names: string[];
+  try {
+    names = readdirSync(folder);
+  } catch (error) {
+    throw misuse(`--corpus: ${folder} can't be listed: ${messageOf(error)}`, error);
+  }
+  return names
     .filter((name) => name.endsWith('.json'))
     .sort()
     .map((name) => join(folder, name));
@@ -83,7 +89,9 @@ function filesIn(folder: string): string[] {
 
 function parseFile(file: string): { case: FuzzCase; paths?: unknown; message?: unknown } {
   try {
-    if (statSync(file).size > MAX_FILE_BYTES) throw new CodedError('EINVAL', `more than ${MAX_FILE_BYTES} bytes`);
+    const stats = statSync(file);
+    if (!stats.isFile()) throw new CodedError('EINVAL', 'it is no regular file');
+    if (stats.size > MAX_FILE_BYTES) throw new CodedError('EINVAL', `more than ${MAX_FILE_BYTES} bytes`);
     const entry = JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown> | null;
     return { ...entry, case: fuzzCaseOf(entry?.['case']) };
   } catch (error) {

@@ -9,7 +9,7 @@ import { checkTarget, putInPlace } from './new-file.ts';
 import type { Output } from './output.ts';
 import { misuse } from './scenarios.ts';
 import { StatusLine } from './status-line.ts';
-import { formatBytes, parseSize } from './units.ts';
+import { countOf, formatBytes, parseSize } from './units.ts';
 
 interface ImportFlags {
   readonly size?: number;
@@ -130,6 +130,6 @@ function print(
   output.out(
     flags.json === true
       ? `${JSON.stringify({ file, image, keys, payloadBytes, sizeBytes, sha256 })}\n`
-      : `${image}: ${keys} keys, an image of ${formatBytes(sizeBytes)}, contents ${sha256}\n`,
+      : `${image}: ${countOf(keys, 'key')}, an image of ${formatBytes(sizeBytes)}, contents ${sha256}\n`,
   );
 }

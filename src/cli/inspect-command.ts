@@ -11,6 +11,7 @@ import type { CommandContext } from './command.ts';
 import { EXIT_CLEAN } from './exit-codes.ts';
 import { formatTable, type Output } from './output.ts';
 import { withStoreImage } from './store-image.ts';
+import { countOf } from './units.ts';
 
 interface InspectFlags {
   readonly json?: boolean;
@@ -62,7 +63,7 @@ function print(image: string, found: Inspection, output: Output): void {
   }
   lines.push(
     `log: sectors ${found.logSector}..${found.tailSector - 1}, ${found.groups.filter(({ inEffect }) => inEffect).length} groups, ` +
-      `last group ${found.lastSequence}, ${found.keys} keys; free up to ${found.payloadFloor - 1}`,
+      `last group ${found.lastSequence}, ${countOf(found.keys, 'key')}; free up to ${found.payloadFloor - 1}`,
   );
   output.out(`${lines.join('\n')}\n`);
 }

@@ -60,8 +60,10 @@ export async function loadScenario(name: string, settings: ScenarioSettings): Pr
   if (name === 'import') return builtInImport(name, settings);
   if (name === 'media') return builtInMedia(name, settings);
   if (SCRIPT.test(name)) return fromFile(name, settings);
+  const near = ['.ts', '.js', '.mts', '.mjs'].map((ending) => `${name}${ending}`).find((file) => existsSync(file));
   throw misuse(
-    `scenario: expected one of ${SHIPPED.flatMap(Object.keys).join(', ')}, or a .ts or .js file, got ${describeValue(name)}`,
+    `scenario: expected one of ${SHIPPED.flatMap(Object.keys).join(', ')}, or a .ts or .js file, got ${describeValue(name)}` +
+      (near === undefined ? '' : `: did you mean ./${near}?`),
   );
 }
 
@@ -161,7 +163,7 @@ async function fromFile(path: string, settings: ScenarioSettings): Promise<Scena
   const exported = exportOf(module);
   const made =
     typeof exported === 'function' ? await call(exported as (options: unknown) => unknown, settings, path) : exported;
-  return checkShape(made, path);
+  return checkShape(made, path, Object.keys(module));
 }
 
 /** Loads a TypeScript or JavaScript file; it finds `powercut/...` in this very package, installed beside it or not. */
@@ -192,10 +194,11 @@ async function call(make: (options: unknown) => unknown, settings: ScenarioSetti
   }
 }
 
-function checkShape(value: unknown, path: string): Scenario {
+function checkShape(value: unknown, path: string, exported: readonly string[]): Scenario {
   if (typeof value !== 'object' || value === null) {
+    const there = value === undefined && exported.length > 0 ? `; it exports ${exported.join(', ')}` : '';
     throw misuse(
-      `scenario ${path}: expected a scenario as default export or as export "scenario", got ${describeValue(value)}`,
+      `scenario ${path}: expected a scenario as default export or as export "scenario", got ${describeValue(value)}${there}`,
     );
   }
   for (const name of ['format', 'workload', 'recover', 'invariant']) {

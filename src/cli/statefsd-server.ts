@@ -20,7 +20,7 @@ import { isSameFile } from './new-file.ts';
 import type { Output } from './output.ts';
 import { misuse } from './scenarios.ts';
 import { openStateImage, type StateImage } from './state-image.ts';
-import { formatBytes } from './units.ts';
+import { countOf, formatBytes } from './units.ts';
 
 /** The options of `powercut statefsd`, as parsed. */
 export interface StatefsdFlags {
@@ -249,7 +249,7 @@ class StateServer {
     }
     const made = isNew ? ', made just now' : '';
     this.#output.out(
-      `statefsd: serving ${image}${made}: ${keys} keys, ${formatBytes(freeBytes)} free\n` +
+      `statefsd: serving ${image}${made}: ${countOf(keys, 'key')}, ${formatBytes(freeBytes)} free\n` +
         `statefsd: ${subjects.length} sockets in ${sockets}: ${subjects.join(', ')}\n`,
     );
   }

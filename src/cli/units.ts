@@ -48,6 +48,11 @@ export function formatCount(value: bigint | number): string {
   return `~${digits[0]}.${digits[1]}e${digits.length - 1}`;
 }
 
+/** `1 key`, `2 keys`. */
+export function countOf(value: number, noun: string): string {
+  return `${formatCount(value)} ${noun}${value === 1 ? '' : 's'}`;
+}
+
 /** A span of time for people. */
 export function formatMs(ms: number): string {
   if (ms < 1000) return `${ms.toFixed(0)} ms`;

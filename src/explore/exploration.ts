@@ -3,6 +3,7 @@ import type { MediaFaultKind } from '../faults/index.ts';
 import type { ExploreOptions } from './explore-options.ts';
 import { keptSectors } from './labels.ts';
 import { Ledger, type Shard } from './ledger.ts';
+import { differenceWhenRepeated } from './repeat.ts';
 import type { CrashPointResult, ExploreResult, Nondeterminism, Violation } from './result.ts';
 import type { Scenario } from './scenario.ts';
 import { type PointSurvey, Session, strictly } from './session.ts';
@@ -98,6 +99,17 @@ export class Exploration {
     if (this.#options.onlyDone === true) this.#hasEnded = true;
   }
 
+  /** Records the workload once more. @returns what it does otherwise than before, in words */
+  *repeat(): Work<string | undefined> {
+    const again = new Session(this.#session.scenario, this.#options, linearityOf(this.#options.strategy));
+    return yield* differenceWhenRepeated(this.#session, again);
+  }
+
+  /** How many operations of the workload were acknowledged. */
+  get acknowledgedCount(): number {
+    return this.#session.events.filter(({ kind }) => kind === 'acknowledge').length;
+  }
+
   /** Which one this is; known once it is prepared. */
   get stage(): Stage {
     const { plan, fingerprint } = this.#session;
@@ -189,6 +201,8 @@ export class Exploration {
       violations,
       violatingRecoveries: totals.violating,
       nondeterminism: totals.nondeterminism,
+      unrepeatable: undefined,
+      acknowledged: this.acknowledgedCount,
       points,
       elapsedMs: this.#elapsedMs(),
     };

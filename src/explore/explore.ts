@@ -31,6 +31,7 @@ function* exploreAll(plans: Plans): Work<ExploreResult> {
     yield* exploration.prepare();
     plans.add(exploration, yield* exploreOne(exploration));
   }
+  yield* plans.finish();
   return plans.result;
 }
 

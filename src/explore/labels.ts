@@ -1,8 +1,8 @@
 import { describeFault } from '../faults/index.ts';
 import type { KeptSector } from './result.ts';
 import { describeOp, type Scenario } from './scenario.ts';
-import type { StepLog } from './steps.ts';
-import type { CrashPoint } from './trace.ts';
+import { describeSectors, type StepLog } from './steps.ts';
+import type { CrashPoint, TraceEvent } from './trace.ts';
 
 /** Where a crash point is, with what was in flight. */
 export function labelOf(scenario: Scenario, point: CrashPoint): string {
@@ -30,4 +30,16 @@ export function keptSectors(logs: readonly StepLog[]): KeptSector[] {
       return [{ level, sector, kind, version: index, versionCount }];
     }),
   );
+}
+
+/** An event of a workload in a few words. */
+export function describeEvent(scenario: Scenario, event: TraceEvent): string {
+  if (event.kind === 'flush') return 'flush';
+  if (event.kind === 'failed-flush') return 'flush, which fails';
+  if (event.kind === 'fault') return `FAULT ${describeFault(event.fault)}`;
+  if (event.kind === 'write') {
+    return `${event.fua ? 'durable write' : 'write'} ${describeSectors(event.sector, event.versions.length)}`;
+  }
+  if ('sector' in event) return `${event.kind} ${describeSectors(event.sector, event.sectorCount)}`;
+  return `${event.kind} ${describeOp(scenario, event.op)}`;
 }

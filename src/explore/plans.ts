@@ -1,4 +1,4 @@
-import { type Clock, systemClock } from '../core/index.ts';
+import { type Clock, systemClock, type Work } from '../core/index.ts';
 import { type MediaFaultKind, resolveMedia } from '../faults/index.ts';
 import { addCounts, describeStop, Exploration, type Stop } from './exploration.ts';
 import type { ExploreOptions } from './explore-options.ts';
@@ -35,6 +35,7 @@ export class Plans {
   #known = 0;
   #rechecks = 0;
   #violating = 0;
+  #unrepeatable: string | undefined;
   #moments = 0;
   /** Those of other shards among them. */
   #pointsBefore = 0;
@@ -85,7 +86,12 @@ export class Plans {
     this.#pointsBefore += exploration.pointCount;
   }
 
-  /** To be read after the last was added. */
+  /** To be called after the last was added: sees whether what was found can be replayed. */
+  *finish(): Work<void> {
+    if (this.#violations.length > 0) this.#unrepeatable = yield* (this.#first as Exploration).repeat();
+  }
+
+  /** To be read after that. */
   get result(): ExploreResult {
     const stopped = this.#stop && describeStop(this.#stop, this.#violating, this.#options);
     const incompleteReason = stopped ?? this.#shortfall ?? this.#unfired();
@@ -106,6 +112,8 @@ export class Plans {
       rechecks: this.#rechecks,
       faults: Object.fromEntries(this.#faults),
       violations: this.#violations,
+      unrepeatable: this.#unrepeatable,
+      acknowledged: this.#first?.acknowledgedCount ?? 0,
       violatingRecoveries: this.#violating,
       points: this.#points,
       elapsedMs: this.#elapsedMs(),

@@ -1,10 +1,9 @@
 import { runAsync, type Work } from '../core/index.ts';
-import { describeFault } from '../faults/index.ts';
-import { keptSectors, labelOf } from './labels.ts';
+import { describeEvent, keptSectors, labelOf } from './labels.ts';
 import type { KeptSector } from './result.ts';
-import { describeOp, type Scenario } from './scenario.ts';
+import type { Scenario } from './scenario.ts';
 import { misuse, runSync, Session, type StackOptions, strictly } from './session.ts';
-import { describeSectors, type Step } from './steps.ts';
+import type { Step } from './steps.ts';
 import { type Case, decodeToken } from './token.ts';
 import type { CrashPoint, TraceEvent } from './trace.ts';
 
@@ -118,15 +117,4 @@ function notDurable(events: readonly TraceEvent[]): Set<TraceEvent> {
     else if (sectors.some((sector) => !settled.has(sector))) open.add(event);
   }
   return open;
-}
-
-function describeEvent(scenario: Scenario, event: TraceEvent): string {
-  if (event.kind === 'flush') return 'flush';
-  if (event.kind === 'failed-flush') return 'flush, which fails';
-  if (event.kind === 'fault') return `FAULT ${describeFault(event.fault)}`;
-  if (event.kind === 'write') {
-    return `${event.fua ? 'durable write' : 'write'} ${describeSectors(event.sector, event.versions.length)}`;
-  }
-  if ('sector' in event) return `${event.kind} ${describeSectors(event.sector, event.sectorCount)}`;
-  return `${event.kind} ${describeOp(scenario, event.op)}`;
 }

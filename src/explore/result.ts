@@ -93,6 +93,13 @@ export interface ExploreResult {
   /** Recoveries that violated; several may come down to one entry of `violations`. */
   readonly violatingRecoveries: number;
   readonly nondeterminism: Nondeterminism | undefined;
+  /**
+   * What the workload does otherwise when it is run again, in words: its tokens can't be replayed. Looked for where there
+   * is a violation; undefined: nothing.
+   */
+  readonly unrepeatable: string | undefined;
+  /** Operations of the workload that were acknowledged. With none, the invariant was never told what must survive. */
+  readonly acknowledged: number;
   readonly points: readonly CrashPointResult[];
   readonly elapsedMs: number;
 }

@@ -38,7 +38,7 @@ export interface Scenario<Op = unknown, Observation = unknown> {
   };
   /** Prepares the disk; all of it is durable before the workload starts. */
   format(device: BlockDevice): void | PromiseLike<void>;
-  /** Runs once, without a cut, and is recorded. */
+  /** Runs once, without a cut, and is recorded; after a violation once more, to see whether it can be replayed. */
   workload(device: BlockDevice, run: Run<Op>): void | PromiseLike<void>;
   /**
    * Recovers from what it finds. It may write, and go on with operations of its own after {@link RecoveryRun.observe}.
@@ -52,6 +52,8 @@ export interface Scenario<Op = unknown, Observation = unknown> {
   invariant(observation: Observation, history: History<Op, Observation>): void;
   /** An operation in a few words, for reports. Default: the string itself, or JSON. */
   describe?(op: Op): string;
+  /** False: the invariant does not know what a fault of the medium may do. Explorations with faults are refused then. */
+  readonly knowsFaults?: boolean;
 }
 
 /** The operation in words. */

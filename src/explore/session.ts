@@ -108,6 +108,12 @@ export class Session {
     this.linear = linear;
     this.#through = options.through ?? ((backend) => backend);
     this.media = options.media === undefined ? undefined : resolveMedia(options.media);
+    if (this.media !== undefined && scenario.knowsFaults === false) {
+      throw misuse(
+        `media: the invariant of ${scenario.name} does not know what faults may do: write a scenario whose invariant looks ` +
+          'for { kind: "fault" } in the history',
+      );
+    }
     if (this.media?.kinds.includes('latency-spike')) {
       throw misuse('media: latency-spike: no time passes in an exploration; use SimulatedDisk for it');
     }
@@ -125,6 +131,11 @@ export class Session {
   /** Of the workload. */
   get fingerprint(): number {
     return this.#fingerprint;
+  }
+
+  /** Of one event of a workload of this session. */
+  fingerprintOf(event: TraceEvent): number {
+    return fingerprint([event], (version) => this.state.internedBytes(version));
   }
 
   /** Formats the disk and records the workload; the state is the formatted disk afterwards. */

@@ -86,6 +86,7 @@ export async function exploreInWorkers(source: ExplorableSource, options: Worker
       await Promise.all(threads.map((thread) => pool.serve(thread)));
       plans.add(exploration, await runAsync(exploration.result()));
     }
+    await runAsync(plans.finish());
   } finally {
     await Promise.all(threads.map((thread) => thread.end()));
   }

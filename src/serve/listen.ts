@@ -1,6 +1,6 @@
 import { chmodSync, statSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
-import { CodedError, codeOf, messageOf } from '../core/index.ts';
+import { assertSocketPath, CodedError, codeOf, messageOf } from '../core/index.ts';
 
 /** Where a server listens: a Unix socket, or TCP. */
 export type Address = { readonly path: string } | { readonly host: string; readonly port: number };
@@ -8,10 +8,13 @@ export type Address = { readonly path: string } | { readonly host: string; reado
 /**
  * Starts to listen. A Unix socket is for its owner only (mode 0600); one that a dead server left behind is replaced.
  * @returns the address, with the port that was given for port 0
- * @throws CodedError EINVAL where the address can't be had, EBUSY where another server has it
+ * @throws CodedError E2BIG for a path that is too long, EINVAL where the address can't be had, EBUSY where another server has it
  */
 export async function listen(server: Server, address: Address): Promise<Address> {
-  if ('path' in address) await removeStale(address.path);
+  if ('path' in address) {
+    assertSocketPath(address.path);
+    await removeStale(address.path);
+  }
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(listenError(error, address)));
     server.listen('path' in address ? { path: address.path } : { host: address.host, port: address.port }, resolve);

@@ -2,10 +2,8 @@
 import { chmodSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, type Stats, unlinkSync } from 'node:fs';
 import { createConnection, type Server } from 'node:net';
 import { join } from 'node:path';
-import { CodedError, codeOf, messageOf } from '../core/index.ts';
+import { assertSocketPath, CodedError, codeOf, messageOf } from '../core/index.ts';
 
-/** Longest path of a socket: `sun_path` is 108 bytes on Linux and 104 elsewhere, with a zero byte at its end. */
-const MAX_SOCKET_PATH_BYTES = 103;
 const SOCKET_MODE = 0o600;
 const DIRECTORY_MODE = 0o700;
 /** Write permission of group and others. */
@@ -23,7 +21,7 @@ export interface SocketPlace {
 /** Path of a subject's socket. @throws CodedError E2BIG where the system takes no such path */
 export function socketPath(directory: string, subject: string): string {
   const path = join(directory, `${subject}.sock`);
-  checkLength(path);
+  assertSocketPath(path);
   return path;
 }
 
@@ -66,7 +64,7 @@ export async function listenAt(server: Server, directory: string, path: string):
   }
   const bound = join(privateDirectory, 's');
   try {
-    checkLength(bound);
+    assertSocketPath(bound);
     await listen(server, bound);
     chmodSync(bound, SOCKET_MODE);
     const { dev, ino } = lstatSync(bound);
@@ -123,15 +121,6 @@ function listen(server: Server, path: string): Promise<void> {
 
 function statOf(path: string): Stats | undefined {
   return lstatSync(path, { throwIfNoEntry: false });
-}
-
-function checkLength(path: string): void {
-  const length = Buffer.byteLength(path);
-  if (length <= MAX_SOCKET_PATH_BYTES) return;
-  throw new CodedError(
-    'E2BIG',
-    `socket ${path}: expected a path of at most ${MAX_SOCKET_PATH_BYTES} bytes, got ${length}: name a shorter directory`,
-  );
 }
 
 function placeError(error: unknown, what: string): CodedError {

@@ -66,6 +66,7 @@ export function keyValueScenario(
     recover: (device, run) => runWork(recover(target, device, run)),
     invariant: (content, history) => oracle.check(content, history),
     describe: describeOperation,
+    knowsFaults: false,
   };
 }
 

@@ -92,6 +92,29 @@ describe('create', () => {
     device.close();
   });
 
+  test('an image for which there is no room is refused before anything is written, and before an old one is emptied', () => {
+    const path = newPath();
+    let written = 0;
+    const tight = io({
+      freeBytes: () => 9 * 512,
+      write: (...args) => {
+        written++;
+        return systemFileIo.write(...args);
+      },
+    });
+    const { code, message } = refusal(() => FileDevice.create(path, { sectorCount: 10, io: tight }));
+    expect([code, fs.existsSync(path), written]).toEqual(['ENOSPC', false, 0]);
+    expect(message).toMatch(/expected 5120 bytes of free space, got 4608: make a smaller image/);
+    FileDevice.create(path, { sectorCount: 9, io: tight }).close();
+    expect(refusal(() => FileDevice.create(path, { sectorCount: 19, io: tight, overwrite: true })).code).toBe('ENOSPC');
+    expect(fs.statSync(path).size).toBe(9 * 512);
+    // What the old one takes is given back; a file system that does not tell is tried.
+    FileDevice.create(path, { sectorCount: 18, io: tight, overwrite: true }).close();
+    const silent = io({ freeBytes: failing('ENOSYS') });
+    FileDevice.create(newPath(), { sectorCount: 16, io: silent }).close();
+    expect(refusal(() => FileDevice.create(newPath(), { sectorCount: 2 ** 40 })).code).toBe('ENOSPC');
+  });
+
   test('an image that could not be completed is removed', () => {
     const full = io({ sync: failing('ENOSPC') });
     const path = newPath();

@@ -14,7 +14,57 @@ function file(name: string, text: string): string {
   return path;
 }
 
+/** A scenario of one sector, for what differs from others in its workload. */
+const sectorScenario = (workload: string, rest = ''): string => `
+  const sector = new Uint8Array(512);
+  let lives = 0;
+  export default {
+    name: 'sector', disk: { sectorCount: 16 }, ${rest}
+    format: (disk) => disk.write(0, sector.fill(0)),
+    workload: (disk, run) => { ${workload} },
+    recover: (disk) => (disk.read(0, sector), sector[0]),
+    invariant: (found, history) => {
+      if (history.events.some(({ kind }) => kind === 'acknowledge') && found === 0) throw new Error('lost');
+    },
+  };`;
+
 describe('powercut explore', () => {
+  it('warns where nothing was acknowledged, so that no loss was looked for', async () => {
+    const never = file('never.ts', sectorScenario("run.begin('a'); disk.write(0, sector.fill(1));"));
+    const { code, out } = await run('explore', never);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^WARNING: the workload acknowledged nothing, .*call run.acknowledge\(op\)/m);
+    const flushed = "run.begin('a'); disk.write(0, sector.fill(1)); disk.flush(); run.acknowledge('a');";
+    const told = await run('explore', file('told.ts', sectorScenario(flushed)));
+    expect([told.code, told.out.includes('WARNING')]).toEqual([0, false]);
+  });
+
+  it('warns where the workload is another one each time: its tokens can not be replayed', async () => {
+    const workload = "run.begin('a'); disk.write(0, sector.fill(++lives)); run.acknowledge('a');";
+    const { code, out } = await run('explore', file('restless.ts', sectorScenario(workload)));
+    expect(code).toBe(1);
+    expect(out).toMatch(
+      /^WARNING: the tokens can't be replayed, .*: step 2 is write sector 0, and then the same with other/m,
+    );
+    const longer =
+      "run.begin('a'); disk.write(0, sector.fill(1)); if (++lives > 1) disk.flush(); run.acknowledge('a');";
+    const other = JSON.parse((await run('explore', file('longer.ts', sectorScenario(longer)), '--json')).out);
+    expect(other).toMatchObject({ acknowledged: 1, unrepeatable: 'step 3 is acknowledge a, and then flush' });
+    const same = "run.begin('a'); disk.write(0, sector.fill(1)); run.acknowledge('a');";
+    const steady = JSON.parse((await run('explore', file('steady.ts', sectorScenario(same)), '--json')).out);
+    expect(steady).toMatchObject({ violatingRecoveries: 1, unrepeatable: null });
+  });
+
+  it('refuses faults for a scenario whose invariant does not know them', async () => {
+    const flushed = "run.begin('a'); disk.write(0, sector.fill(1)); disk.flush(); run.acknowledge('a');";
+    const path = file('faultless.ts', sectorScenario(flushed, 'knowsFaults: false,'));
+    expect((await run('explore', path)).code).toBe(0);
+    const { code, err } = await run('explore', path, '--faults', 'bit-rot');
+    expect(code).toBe(2);
+    expect(err).toMatch(/the invariant of sector does not know what faults may do/);
+    expect(err.trim().split('\n').length).toBe(1);
+  });
+
   it('covers boot-control through virtio, and says so', async () => {
     const { code, out, err } = await run('explore');
     expect(code).toBe(0);
@@ -342,7 +392,7 @@ describe('misuse', () => {
   it.each([
     ['a syntax error', '\n\nexport const scenario = {;', /can't be loaded.*a-syntax-error\.ts:3:/],
     ['an exception', 'throw new Error("at load");', /at load/],
-    ['no export', 'export const other = 1;', /expected a scenario/],
+    ['no export', 'export const other = 1, two = 2;', /expected a scenario .*, got undefined; it exports other, two$/m],
     [
       'a part missing',
       'export default { name: "x", disk: { sectorCount: 8 }, format() {}, workload() {}, recover() {} };',

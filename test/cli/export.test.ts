@@ -128,7 +128,7 @@ describe('powercut export and import', () => {
     expect(readdirSync(folder)).toEqual(['state.img']);
     const partial = await run('export', at('state.img'), at('a.sfx'), '--partial');
     expect(partial.code).toBe(1);
-    expect(partial.out).toMatch(/^LOST \/state\/boot: .*\n.*: 1 keys/);
+    expect(partial.out).toMatch(/^LOST \/state\/boot: .*\n.*: 1 key,/);
     const json = await run('export', at('state.img'), at('b.sfx'), '--partial', '--json');
     expect(JSON.parse(json.out)).toMatchObject({ keys: 1, lost: [{ key: '/state/boot' }] });
     spoil('a.sfx', 2);

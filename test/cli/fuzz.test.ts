@@ -101,6 +101,18 @@ describe('powercut fuzz', () => {
     expect(err).toMatch(/recoveries \(\d+\/s\), \d+ ways through recovery\n/);
   });
 
+  it('a corpus with something else in it: one line, exit 2', async () => {
+    const odd = join(folder, 'odd');
+    mkdirSync(join(odd, 'failures', 'x.json'), { recursive: true });
+    expect((await run('fuzz', '--runs', '1', '--corpus', odd)).err).toMatch(/x.json is no entry .*no regular file/);
+    const file = join(folder, 'odder');
+    mkdirSync(file);
+    writeFileSync(join(file, 'paths'), '');
+    const { code, err } = await run('fuzz', '--runs', '1', '--corpus', file);
+    expect([code, err.trim().split('\n').length]).toEqual([2, 1]);
+    expect(err).toMatch(/--corpus: .*paths can't be listed: ENOTDIR/);
+  });
+
   it.each([
     ['no JSON', '{', /is no entry of a corpus: .*: mend or delete it\n$/],
     ['no case', '{}', /is no entry of a corpus: fuzz case: case: expected an object, got undefined/],

@@ -111,7 +111,7 @@ test('it makes the image on first use, serves, closes cleanly, and finds everyth
   expect(existsSync(at('s/app.a.sock'))).toBe(false);
 
   const second = await new Started().ready();
-  expect(second.out).toMatch(/serving .*state\.img: 1 keys/);
+  expect(second.out).toMatch(/serving .*state\.img: 1 key,/);
   const again = clientOf('app.a');
   expect(await again.get('/state/apps/a/x')).toEqual(new Uint8Array([1, 2, 3]));
   again.close();

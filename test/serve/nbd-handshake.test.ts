@@ -236,6 +236,15 @@ describe('where it listens', () => {
     await client.disconnect();
   });
 
+  test('a path that no socket address has room for is refused in words', async () => {
+    const path = `/tmp/${'x'.repeat(120)}`;
+    const refused = NbdServer.start({ disk: new ServedDisk(new MemoryDevice({ sectorCount: 8 })), address: { path } });
+    await expect(refused).rejects.toMatchObject({
+      code: 'E2BIG',
+      message: expect.stringMatching(/at most 103 bytes, got 125/),
+    });
+  });
+
   test('a Unix socket that a dead server left is replaced, one in use is not', async () => {
     const { address, disk } = await serving();
     await expect(NbdServer.start({ disk, address })).rejects.toMatchObject({ code: 'EBUSY' });
