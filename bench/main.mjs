@@ -6,7 +6,7 @@ import { measureYardstick, renderYardstick } from './yardstick.mjs';
 
 const USAGE = `Side-by-side benchmarks of powercut and its peers. Build first: npm run build.
 
-  node bench/main.mjs [--quick] [--json] [--only recoveries|ring|nbd|vhost|puts|groups|opening|service] [--dir FOLDER]
+  node bench/main.mjs [--quick] [--json] [--only recoveries|workers|ring|nbd|vhost|puts|groups|opening|service] [--dir FOLDER]
 
   --quick       fewer rounds: a look, not a measurement
   --json        one JSON object on standard output instead of tables
@@ -20,6 +20,10 @@ const PARTS = {
   recoveries: async (settings) => {
     const { measureRecoveries, renderRecoveries } = await import('./recoveries.mjs');
     return { measure: () => measureRecoveries(settings), render: renderRecoveries };
+  },
+  workers: async (settings) => {
+    const { measureWorkers, renderWorkers } = await import('./workers.mjs');
+    return { measure: () => measureWorkers(settings), render: renderWorkers };
   },
   ring: async (settings) => {
     const { measureRing, renderRing } = await import('./ring.mjs');
