@@ -35,7 +35,13 @@ async function main(): Promise<void> {
     }
     answer({ kind: 'unit', unit: await runAsync(runUnit(session, strategy, start, unitOptions, limits)) });
   };
-  port.on('message', (order: UnitOrder) => void run(order).catch(fail));
+  port.on('message', (order: UnitOrder) => {
+    // A promise that never settles, with nothing left to wait for, ends the thread, and does not hold it for ever.
+    port.unref();
+    void run(order)
+      .catch(fail)
+      .finally(() => port.ref());
+  });
   answer({ kind: 'ready' });
 }
 

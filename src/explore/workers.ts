@@ -1,6 +1,6 @@
 import { cpus } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import { assertInteger, runAsync } from '../core/index.ts';
+import { assertInteger, type CodedError, runAsync, systemTimers } from '../core/index.ts';
 import type { Exploration, Stage } from './exploration.ts';
 import type { ExploreOptions } from './explore-options.ts';
 import { Plans } from './plans.ts';
@@ -135,6 +135,13 @@ class Pool {
   }
 }
 
+/** A unit looks at the time before each recovery. One that takes so much longer is taken for one that loops. */
+const GRACE_MS = 120_000;
+
+function neverEnds({ point }: UnitStart): CodedError {
+  return misuse(`a recovery at crash point ${point} goes on ${GRACE_MS / 1000} s after the time was up: does it loop?`);
+}
+
 const IS_SOURCE = import.meta.url.endsWith('.ts');
 const ENTRY = new URL(IS_SOURCE ? './worker-main.ts' : './worker-main.js', import.meta.url);
 
@@ -151,7 +158,13 @@ class Thread {
     this.#worker = new Worker(ENTRY, { workerData: setup, execArgv });
     this.#worker.on('message', (answer: WorkerAnswer) => this.#settle?.resolve(answer));
     this.#worker.on('error', (error) => this.#settle?.reject(error));
-    this.#worker.on('exit', () => this.#settle?.reject(misuse('a worker thread ended before its work did')));
+    this.#worker.on('exit', () =>
+      this.#settle?.reject(
+        misuse(
+          'a worker thread ended before its work did: a promise of the scenario never settles, or it calls process.exit',
+        ),
+      ),
+    );
     this.ready = this.#answer('ready');
     // Whoever asks is told; where something else has failed before, nobody does.
     this.ready.catch(() => {});
@@ -160,7 +173,15 @@ class Thread {
   async run(order: UnitOrder): Promise<Unit> {
     const answer = this.#answer('unit');
     this.#worker.postMessage(order);
-    return (await answer).unit;
+    const { timeMs, start } = order;
+    const cancel = Number.isFinite(timeMs)
+      ? systemTimers.after(Math.max(0, timeMs) + GRACE_MS, () => this.#settle?.reject(neverEnds(start)))
+      : undefined;
+    try {
+      return (await answer).unit;
+    } finally {
+      cancel?.();
+    }
   }
 
   async end(): Promise<void> {

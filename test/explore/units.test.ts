@@ -64,6 +64,8 @@ describe('threads make no difference', () => {
     await expect(exploreInWorkers({ module: MODULE, data: { name: 'none' } }, { workers: 1 })).rejects.toThrow(/none/);
     const source = { module: new URL('./tiny-log.ts', import.meta.url).href, data: {} };
     await expect(exploreInWorkers(source, { workers: 1 })).rejects.toThrow(/explorable: expected/);
+    const waiting = exploreInWorkers({ module: MODULE, data: { name: 'waiting' } }, { workers: 2 });
+    await expect(waiting).rejects.toThrow(/a promise of the scenario never settles/);
   });
 });
 
