@@ -65,7 +65,7 @@ export function keyValueScenario(
     workload: (device, run) => runWork(work(target, device, steps, run)),
     recover: (device, run) => runWork(recover(target, device, run)),
     invariant: (content, history) => oracle.check(content, history),
-    describe: describeOperation,
+    describe: (op) => (op.kind === 'put' ? `put ${op.key} (${op.value.length} bytes)` : describeOperation(op)),
     knowsFaults: false,
   };
 }
