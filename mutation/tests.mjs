@@ -10,7 +10,12 @@ export const FOLDERS = {
     slow: [],
   },
   'src/faults': {
-    quick: ['test/faults/choices.test.ts', 'test/faults/media.test.ts', 'test/faults/simulated-disk.test.ts'],
+    quick: [
+      'test/faults/disk-state.test.ts',
+      'test/faults/choices.test.ts',
+      'test/faults/media.test.ts',
+      'test/faults/simulated-disk.test.ts',
+    ],
     slow: [
       'test/blockdev/conformance.test.ts',
       'test/explore/model-stores.test.ts',

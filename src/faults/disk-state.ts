@@ -51,6 +51,7 @@ export interface StateDelta {
   readonly pending: readonly number[];
   readonly dirtyCount: number;
   readonly stamp: number;
+  readonly cutStamp: number;
   readonly media: MediaState;
 }
 
@@ -331,6 +332,7 @@ export class DiskState {
       pending: this.#pending.slice(),
       dirtyCount: this.#dirtyCount,
       stamp: this.#stamp,
+      cutStamp: this.#cutStamp,
       media: this.media,
     };
   }
@@ -341,6 +343,7 @@ export class DiskState {
     this.#pending = delta.pending.slice();
     this.#dirtyCount = delta.dirtyCount;
     this.#stamp = delta.stamp;
+    this.#cutStamp = delta.cutStamp;
     this.media = delta.media;
   }
 
