@@ -1,4 +1,4 @@
-import type { Work } from '../core/index.ts';
+import { messageOf, type Work } from '../core/index.ts';
 import { describeEvent } from './labels.ts';
 import type { Session } from './session.ts';
 import type { TraceEvent } from './trace.ts';
@@ -9,7 +9,12 @@ import type { TraceEvent } from './trace.ts';
  * @returns the first difference, in words: no token of such a workload can be replayed
  */
 export function* differenceWhenRepeated(session: Session, again: Session): Work<string | undefined> {
-  yield* again.record();
+  try {
+    yield* again.record();
+  } catch (error) {
+    // What was found stands.
+    return `it throws: ${messageOf(error)}`;
+  }
   const length = Math.max(session.events.length, again.events.length);
   for (let at = 0; at < length; at++) {
     const [one, other] = [session.events[at], again.events[at]];
