@@ -412,6 +412,86 @@ test('a lost copy whose rewrite is lost too is noticed before the good one is wr
   }
 });
 
+/** Writes down superblocks (S), frames and payloads (W) and flushes (F), and sees that no cut can take both copies. */
+class BarrierWatch extends FailingDevice {
+  events = '';
+  readonly #copies: readonly number[];
+  readonly #dirty = new Set<number>();
+
+  constructor(inner: BlockDevice, copies: readonly number[]) {
+    super(inner);
+    this.#copies = copies;
+  }
+
+  override write(sector: number, source: Uint8Array): void {
+    const isCopy = this.#copies.includes(sector);
+    if (isCopy) {
+      const other = this.#copies.filter((copy) => copy !== sector);
+      expect(
+        other.filter((copy) => this.#dirty.has(copy)),
+        'copies written over before the other was durable',
+      ).toEqual([]);
+      this.#dirty.add(sector);
+    }
+    if (isCopy || !this.events.endsWith('W')) this.events += isCopy ? 'S' : 'W';
+    super.write(sector, source);
+  }
+
+  override flush(): void {
+    this.events += 'F';
+    this.#dirty.clear();
+    super.flush();
+  }
+}
+
+describe('superblocks and barriers', () => {
+  const watched = (sectorCount: number): BarrierWatch => {
+    const device = new MemoryDevice({ sectorCount });
+    format(device, { storeId: bytes(16) });
+    return new BarrierWatch(device, [0, 8]);
+  };
+
+  test('a frontier is recorded after exactly one flush, which makes true what it says', () => {
+    const device = watched(8192);
+    const store = openStore(device, { compaction: 'manual' });
+    const opened = device.events.length;
+    for (let i = 0; i < 1500; i++) store.put(`/state/k${i % 7}`, bytes(100));
+    const events = device.events.slice(opened);
+    expect(events).toMatch(/^SF(WFS)+W?$/);
+    expect(events.split('S').length).toBeGreaterThan(5);
+    // A put that is durable costs one, whatever the frontier did before.
+    const before = device.flushes;
+    store.putAtomic('/state/k0', bytes(100));
+    expect(device.flushes - before).toBe(1);
+    store.close();
+    expect(device.events).toMatch(/F$/);
+  });
+
+  test('no copy is written over before the other is durable: lazily, in transactions, moves, and restarts', () => {
+    const device = watched(1024);
+    let moves = 0;
+    for (let life = 0; life < 6; life++) {
+      const onEvent = (event: { type: string; phase?: string }) => {
+        if (event.phase === 'finished') moves++;
+      };
+      const store = openStore(device, { onEvent });
+      for (let i = 0; i < 400; i++) {
+        store.put(`/state/k${i % 5}`, bytes(300, i));
+        if (i % 50 === 20) store.compactStep(2048);
+        if (i % 97 === 3) {
+          store.transaction((tx) => {
+            tx.put('/state/t0', bytes(3, i));
+            tx.put('/state/t1', bytes(4, i));
+          });
+        }
+      }
+      if (life % 2 === 0) store.close();
+    }
+    expect(moves).toBeGreaterThan(6);
+    expect(open(device).list().length).toBe(7);
+  });
+});
+
 /** Tells the epoch of every frame that is written. */
 class EpochWatch extends FailingDevice {
   readonly #onFrame: (epoch: number) => void;
