@@ -21,6 +21,8 @@ export interface StoreRules {
   readonly strays: boolean;
   /** What can't be read is not taken for torn: a device that fails as a whole ends `open`, a sector is reported. */
   readonly unreadable: boolean;
+  /** A superblock copy that was lost and is written anew is read back, before the write that goes over the other one. */
+  readonly verifiedRewrites: boolean;
   readonly scrub: ScrubRules;
 }
 
@@ -52,5 +54,6 @@ export const soundRules: StoreRules = {
   lostSuperblocks: true,
   strays: true,
   unreadable: true,
+  verifiedRewrites: true,
   scrub: { reads: true, ownPlace: true, verifies: true },
 };

@@ -100,7 +100,7 @@ export class SuperblockPair {
       const generation = Math.max(this.#lostGeneration, this.#current.generation) + 1;
       this.#write({ ...frontier, ...this.#life(generation) }, generation);
       flush();
-      this.#checkWritten();
+      if (this.#rules.verifiedRewrites) this.#checkWritten();
       // What was lost may have been lost by a format that was cut: it is finished here, before copy 0 is written.
       if (eraseStaleCopies(this.#device, this.#geometry.superblockSectors[1])) flush();
       this.#lostGeneration = 0;

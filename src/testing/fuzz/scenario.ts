@@ -39,9 +39,9 @@ export function fuzzScenario(theCase: FuzzCase, options: FuzzScenarioOptions = {
 }
 
 /**
- * A random workload on statefs, with power cuts alone. What is checked: acknowledged operations are there, byte for byte; lazy puts survive in
- * their order; nothing else changed; a second recovery agrees with the first; a cut is never taken for damage; the store
- * takes a new put afterwards; a full store still deletes. An operation of the workload that fails as it must not is held
+ * A random workload on statefs, with power cuts alone. What is checked: acknowledged operations are there, byte for byte;
+ * lazy puts survive in their order; nothing else changed; a second recovery agrees with the first; a cut is never taken
+ * for damage; the store takes a new put afterwards; a full store still deletes. An operation of the workload that fails as it must not is held
  * against the recoveries after it: so it is a violation like any other.
  */
 function powerScenario(theCase: FuzzCase, options: FuzzScenarioOptions): Scenario<KeyValueOp, KeyValueContent> {
