@@ -191,7 +191,7 @@ export class PlainDisk {
   }
 
   resolveAll(limitStamp: number): void {
-    for (const [sector, one] of [...this.#sectors].sort(([a], [b]) => a - b)) {
+    for (const [sector, one] of this.#sectors) {
       if (!one.isOpen) continue;
       one.isDamageOpen = false;
       const { versions } = one;
@@ -222,8 +222,13 @@ export class PlainDisk {
       .map((at) => [at, this.#sectors.get(at) as Sector] as [number, Sector]);
   }
 
+  /**
+   * Those with a place, in the order in which what is open among them is asked about: by address, or where the range has
+   * more sectors than there are places, as the places were given out.
+   */
   #within(sector: number, sectorCount: number): [number, Sector][] {
-    return [...this.#sectors].filter(([at]) => at >= sector && at < sector + sectorCount).sort(([a], [b]) => a - b);
+    const found = [...this.#sectors].filter(([at]) => at >= sector && at < sector + sectorCount);
+    return this.#dense || sectorCount < this.#sectors.size ? found.sort(([a], [b]) => a - b) : found;
   }
 
   #stage(sector: number, one: Sector, content: Content): void {
