@@ -1,8 +1,8 @@
-// Changes src one place at a time and sees whether a test fails. Slow: a second for each mutant, and thousands of them.
+// Changes src one place at a time and sees whether a test fails. Slow: two or three mutants a second, and thousands of them.
 // Usage: npm run mutants -- [--quick] [--force] FILE[:LINE-LINE] | FOLDER ...
 // What was tested before, and whose source and tests did not change, is not tested again, unless --force.
 // --quick leaves out the slow tests: what survives it is to be tested again without.
-// Exit code: 0 if each survivor is explained in docs/testing/mutation.md, 1 if not, 2 for misuse.
+// Exit code: 0 if each survivor is explained in docs/testing/survivors, 1 if not, 2 for misuse.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +11,7 @@ import { describer, explanationsOf, keyOf } from './explanations.mjs';
 import { FOLDERS, workFiles } from './tests.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const PAGE = 'docs/testing/mutation.md';
+const pageOf = (folder) => `docs/testing/survivors/${folder.replace(/^src\//, '')}.md`;
 const STRYKER = 'mutation/node_modules/@stryker-mutator/core/bin/stryker.js';
 
 process.chdir(root);
@@ -90,11 +90,11 @@ function judge(file, { source, mutants }, explained) {
 
 if (positionals.length === 0) positionals.push(...Object.keys(FOLDERS));
 const scopes = positionals.map(scopeOf);
-const explained = explanationsOf(PAGE);
 const rows = [];
 const problems = [];
 for (const folder of new Set(scopes.map((scope) => scope.folder))) {
   const ours = scopes.filter((scope) => scope.folder === folder);
+  const explained = explanationsOf(pageOf(folder));
   for (const [file, result] of test(folder, ours)) {
     const { counts, survivors, unexplained } = judge(file, result, explained);
     rows.push([file, ...Object.values(counts)]);

@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { addCallRemoval } from './call-removal.mjs';
 import { workFiles } from './tests.mjs';
 
@@ -6,8 +7,8 @@ addCallRemoval();
 const files = workFiles(process.env.MUTATION_FOLDER);
 
 export default {
-  testRunner: 'vitest',
-  vitest: { configFile: 'mutation/vitest.config.mjs', related: false },
+  testRunner: 'in-process',
+  plugins: [fileURLToPath(new URL('./runner.mjs', import.meta.url))],
   coverageAnalysis: 'perTest',
   concurrency: 1,
   // Texts are for people: what a message says is held where it matters. Codes and labels are held by the compiler.
