@@ -44,7 +44,7 @@ const textEncoder = new TextEncoder();
  */
 export function encode(envelope: Envelope): Uint8Array {
   checkEnvelope(envelope);
-  return encodeChecked(envelope);
+  return encodeChecked(envelope).slice();
 }
 
 /**
@@ -66,12 +66,16 @@ export function decode(bytes: Uint8Array): Envelope {
   return envelope;
 }
 
+/** Where an envelope is encoded: decoding encodes again to compare, thousands of times a second in an exploration. */
+const scratch = new Uint8Array(MAX_ENVELOPE_BYTES);
+
 /**
  * One-letter keys in the order of their encoded bytes (RFC 8949 §4.2.1). By hand, because a put pays for what the wait
  * for the disk has driven out of the caches: right after a flush, `encode` with a general encoder took 24 us, now 12.
+ * @returns a view of {@link scratch}, valid until the next call
  */
 function encodeChecked({ digest, payloadBytes, meta }: Envelope): Uint8Array {
-  const out = new Uint8Array(MAX_ENVELOPE_BYTES);
+  const out = scratch;
   let end = putHead(out, 0, MAP, 5);
   end = putText(out, end, 'a');
   end = putHead(out, end, NEGATIVE, -1 - COSE_SHA_256);
@@ -90,7 +94,7 @@ function encodeChecked({ digest, payloadBytes, meta }: Envelope): Uint8Array {
   end = putHead(out, end, UNSIGNED, payloadBytes);
   end = putText(out, end, 'v');
   end = putHead(out, end, UNSIGNED, ENVELOPE_VERSION);
-  return out.slice(0, end);
+  return out.subarray(0, end);
 }
 
 /** The shortest head (RFC 8949 §4.2.1): `value` in the initial byte, or in 1, 2, 4 or 8 bytes behind it. @returns its end */

@@ -8,6 +8,15 @@ import type { SuperblockVerdict } from './superblock.ts';
 const MIN_WINDOW_BYTES = 8192;
 const MAX_WINDOW_BYTES = 65_536;
 
+/** What the last reader left. Opening a store takes a window for a moment, and an exploration opens thousands a second. */
+let spareWindow: Uint8Array | undefined;
+
+function takeWindow(bytes: number): Uint8Array {
+  const spare = spareWindow;
+  spareWindow = undefined;
+  return spare?.length === bytes ? spare : new Uint8Array(bytes);
+}
+
 /**
  * Reads the log into one window of memory. Below the frontier everything is durable and read ahead in large pieces;
  * beyond it only what is asked for is read, sector by sector: a torn tail then costs the explorer as many paths as it
@@ -36,7 +45,7 @@ export class LogReader {
     this.#frontier = frontier;
     this.#witness = witness;
     const durableBytes = (frontier - start) * device.sectorBytes;
-    this.buffer = new Uint8Array(Math.min(Math.max(durableBytes, MIN_WINDOW_BYTES), MAX_WINDOW_BYTES));
+    this.buffer = takeWindow(Math.min(Math.max(durableBytes, MIN_WINDOW_BYTES), MAX_WINDOW_BYTES));
     this.view = viewOf(this.buffer);
   }
 
@@ -98,6 +107,11 @@ export class LogReader {
     this.#count = Math.max(count, ahead);
     this.#read(sector, this.#count, 0);
     return 0;
+  }
+
+  /** Leaves the window to the next reader. Nothing of this one may be used any more. */
+  release(): void {
+    spareWindow = this.buffer;
   }
 
   #read(sector: number, count: number, atSector: number): void {

@@ -35,6 +35,7 @@ export interface LogEnd {
 }
 
 const NOTHING = new Uint8Array(0);
+const NOTHING_VIEW = viewOf(NOTHING);
 
 /** The stamp of the group at hand. */
 class Stamp {
@@ -56,9 +57,9 @@ export class LogWriter {
   #regionStart: number;
   /** Made with the first append, and as large as the largest group so far. */
   #staging: Uint8Array = NOTHING;
-  #view: DataView = viewOf(NOTHING);
+  #view: DataView = NOTHING_VIEW;
   #readBack: Uint8Array = NOTHING;
-  #readBackView: DataView = viewOf(NOTHING);
+  #readBackView: DataView = NOTHING_VIEW;
   readonly #header = new FrameHeader();
   readonly #stamp = new Stamp();
   #tailSector: number;

@@ -18,6 +18,7 @@ export interface Extent {
 /** Bytes moved to or from the device at once. */
 const STAGING_BYTES = 65_536;
 const NOTHING = new Uint8Array(0);
+const NOTHING_VIEW = viewOf(NOTHING);
 
 /** Payloads outside the log: a row of full frames, each bound to its record and place. */
 export class PayloadStore {
@@ -29,7 +30,7 @@ export class PayloadStore {
   readonly #unitBytes: number;
   /** Most stores of small values never need it. */
   #staging: Uint8Array = NOTHING;
-  #view: DataView = viewOf(NOTHING);
+  #view: DataView = NOTHING_VIEW;
   readonly #header = new FrameHeader();
 
   constructor(device: BlockDevice, codec: FrameCodec, geometry: StoreGeometry) {

@@ -385,16 +385,22 @@ export class StateFs {
   }
 
   #replay(verdict: SuperblockVerdict): Recovered {
-    return replay({
-      device: this.#device,
-      reader: logReaderOf(this.#device, this.#geometry, verdict, this.#options.rules),
-      codec: this.#codec,
-      geometry: this.#geometry,
-      payloads: this.#payloads,
-      keys: this.#keys,
-      verdict,
-      rules: this.#options.rules,
-    });
+    const { rules } = this.#options;
+    const reader = logReaderOf(this.#device, this.#geometry, verdict, rules);
+    try {
+      return replay({
+        device: this.#device,
+        reader,
+        codec: this.#codec,
+        geometry: this.#geometry,
+        payloads: this.#payloads,
+        keys: this.#keys,
+        verdict,
+        rules,
+      });
+    } finally {
+      reader.release();
+    }
   }
 
   #tellRecovery(verdict: SuperblockVerdict): void {

@@ -266,9 +266,17 @@ export function eraseStaleCopies(device: BlockDevice, ownSector: number): boolea
   return erased;
 }
 
+let scratch = new Uint8Array(0);
+
+/** A sector of memory, valid until the next call: an exploration reads superblocks thousands of times a second. */
+function scratchFor({ sectorBytes }: BlockDevice): Uint8Array {
+  if (scratch.length !== sectorBytes) scratch = new Uint8Array(sectorBytes);
+  return scratch;
+}
+
 /** Reads both copies from a device. An unreadable sector is a lost copy, not a failure. */
 export function readSuperblocks(device: BlockDevice, checksums = true): [SuperblockCopy, SuperblockCopy] {
-  const buffer = new Uint8Array(device.sectorBytes);
+  const buffer = scratchFor(device);
   const first = readCopy(device, 0, 0, buffer, checksums);
   // The second copy's place follows from the unit, which the first copy tells; where it is lost, the places that
   // other units would give are tried.
