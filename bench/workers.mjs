@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { collectInPlace } from '../dist/cli/collector.js';
 import { exploreInWorkers } from '../dist/explore/index.js';
 import { rotated, summarize } from './stats.mjs';
 import { fixed, formatTable, times, verdict } from './table.mjs';
@@ -30,7 +31,17 @@ async function runOnce({ name, depth, commit, plain, media }, workers) {
 }
 
 /** @param {{ quick: boolean, progress: (line: string) => void }} settings */
-export async function measureWorkers({ quick, progress }) {
+export async function measureWorkers(settings) {
+  // As `powercut explore` does.
+  const collectAsBefore = collectInPlace();
+  try {
+    return await measure(settings);
+  } finally {
+    collectAsBefore();
+  }
+}
+
+async function measure({ quick, progress }) {
   const roundCount = quick ? 1 : 3;
   const rows = [];
   for (const scenario of quick ? QUICK_SCENARIOS : SCENARIOS) {

@@ -8,13 +8,39 @@ import type { SuperblockVerdict } from './superblock.ts';
 const MIN_WINDOW_BYTES = 8192;
 const MAX_WINDOW_BYTES = 65_536;
 
-/** What the last reader left. Opening a store takes a window for a moment, and an exploration opens thousands a second. */
-let spareWindow: Uint8Array | undefined;
+/** Memory to read into, with a view of each of its sectors once that was asked for. */
+class Window {
+  readonly buffer: Uint8Array;
+  readonly view: DataView;
+  readonly sectorBytes: number;
+  readonly #sectors: (Uint8Array | undefined)[] = [];
 
-function takeWindow(bytes: number): Uint8Array {
-  const spare = spareWindow;
-  spareWindow = undefined;
-  return spare?.length === bytes ? spare : new Uint8Array(bytes);
+  constructor(bytes: number, sectorBytes: number) {
+    this.buffer = new Uint8Array(bytes);
+    this.view = viewOf(this.buffer);
+    this.sectorBytes = sectorBytes;
+  }
+
+  /** The part of it that `count` sectors take from the one numbered `at` on. */
+  part(at: number, count: number): Uint8Array {
+    if (count !== 1) return this.#cut(at, count);
+    this.#sectors[at] ??= this.#cut(at, 1);
+    return this.#sectors[at];
+  }
+
+  #cut(at: number, count: number): Uint8Array {
+    return this.buffer.subarray(at * this.sectorBytes, (at + count) * this.sectorBytes);
+  }
+}
+
+/** What the last reader left. Opening a store takes a window for a moment, and an exploration opens thousands a second. */
+let spare: Window | undefined;
+
+function takeWindow(bytes: number, sectorBytes: number): Window {
+  const window = spare;
+  spare = undefined;
+  const fits = window?.buffer.length === bytes && window.sectorBytes === sectorBytes;
+  return fits ? window : new Window(bytes, sectorBytes);
 }
 
 /**
@@ -26,6 +52,7 @@ export class LogReader {
   /** The window. Valid until the next call. */
   readonly buffer: Uint8Array;
   readonly view: DataView;
+  readonly #window: Window;
   readonly #unreadable = new Set<number>();
   readonly #witness: number | undefined;
   readonly #device: BlockDevice;
@@ -45,8 +72,10 @@ export class LogReader {
     this.#frontier = frontier;
     this.#witness = witness;
     const durableBytes = (frontier - start) * device.sectorBytes;
-    this.buffer = takeWindow(Math.min(Math.max(durableBytes, MIN_WINDOW_BYTES), MAX_WINDOW_BYTES));
-    this.view = viewOf(this.buffer);
+    const windowBytes = Math.min(Math.max(durableBytes, MIN_WINDOW_BYTES), MAX_WINDOW_BYTES);
+    this.#window = takeWindow(windowBytes, device.sectorBytes);
+    this.buffer = this.#window.buffer;
+    this.view = this.#window.view;
   }
 
   /** How many sectors below `end` the medium could not read; they count as bad, and read as zeros. */
@@ -111,12 +140,11 @@ export class LogReader {
 
   /** Leaves the window to the next reader. Nothing of this one may be used any more. */
   release(): void {
-    spareWindow = this.buffer;
+    spare = this.#window;
   }
 
   #read(sector: number, count: number, atSector: number): void {
-    const start = atSector * this.#sectorBytes;
-    const target = this.buffer.subarray(start, start + count * this.#sectorBytes);
+    const target = this.#window.part(atSector, count);
     try {
       this.#device.read(sector, target);
     } catch (error) {
