@@ -11,8 +11,9 @@ export const FOLDERS = {
   },
   'src/faults': {
     quick: [
-      'test/faults/disk-state.test.ts',
+      'test/faults/parts.test.ts',
       'test/faults/choices.test.ts',
+      'test/faults/disk-state.test.ts',
       'test/faults/media.test.ts',
       'test/faults/simulated-disk.test.ts',
     ],
