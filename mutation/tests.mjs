@@ -25,6 +25,7 @@ export const FOLDERS = {
   },
   'src/statefs': {
     quick: [
+      'test/statefs/guards.test.ts',
       'test/statefs/format.test.ts',
       'test/statefs/store.test.ts',
       'test/statefs/recovery-table.test.ts',
