@@ -11,6 +11,8 @@ export default {
   plugins: [fileURLToPath(new URL('./runner.mjs', import.meta.url))],
   coverageAnalysis: 'perTest',
   concurrency: 1,
+  // Helper threads of the collector take more of the processors than they save.
+  testRunnerNodeArgs: ['--single-threaded-gc'],
   // Texts are for people: what a message says is held where it matters. Codes and labels are held by the compiler.
   mutator: { excludedMutations: ['StringLiteral'] },
   disableTypeChecks: false,
