@@ -269,6 +269,7 @@ export class GroupReader {
     const isLater = group.temp !== 'absent' && epoch > group.epoch && sequence > this.lastSequence;
     if (!isLater || !this.#in.rules.strays || !this.#isEpochRight(sector, epoch)) return false;
     if (this.#readCommitBody(sector)?.groupSector !== group.sector) return false;
+    this.#noteEpoch(sector, epoch);
     group.forgetTemps(sequence, epoch);
     return true;
   }
@@ -463,7 +464,8 @@ export class GroupReader {
     if (!codec.parse(reader.buffer, reader.view, at, sector, header)) return 0;
     const { type, index, sequence, epoch, flags } = header;
     if (sequence <= this.lastSequence || !this.#isEpochRight(sector, epoch)) return 0;
-    let isKnown = group.temp !== 'absent' || group.windowEnd > 0;
+    // A commit that was read, too, tells the life: temp frames of an earlier one are not taken back.
+    let isKnown = group.temp !== 'absent' || group.windowEnd > 0 || group.entries.length > 0;
     if (type === FRAME_TEMP) {
       const isFirst = index === 0;
       if (isFirst && sector > group.sector && (sector - this.start) % geometry.unitSectors === 0) return sector;

@@ -61,6 +61,8 @@ export class FailingDevice implements BlockDevice {
   flushes = 0;
   /** Called before each operation; throws to make it fail. */
   before: (kind: 'read' | 'write' | 'flush', sector: number) => void = () => {};
+  /** Told of each read. */
+  onRead: (sector: number, sectorCount: number) => void = () => {};
   /** Whether a write is acknowledged and lost. */
   drop: (sector: number) => boolean = () => false;
   readonly #inner: BlockDevice;
@@ -76,6 +78,7 @@ export class FailingDevice implements BlockDevice {
 
   read(sector: number, target: Uint8Array): void {
     this.reads++;
+    this.onRead(sector, target.length / this.sectorBytes);
     for (let i = 0; i < target.length / this.sectorBytes; i++) this.before('read', sector + i);
     this.#inner.read(sector, target);
   }

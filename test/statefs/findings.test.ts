@@ -1,0 +1,395 @@
+import { describe, expect, test } from 'vitest';
+import type { BlockDevice } from '../../src/blockdev/index.ts';
+import { sha256 } from '../../src/envelope/index.ts';
+import {
+  type CheckResult,
+  type FsckReport,
+  fsck,
+  type Inspection,
+  inspect,
+  type StoreRules,
+  soundRules,
+} from '../../src/statefs/index.ts';
+import { SUPERBLOCK } from '../../src/statefs/layout.ts';
+import { encodeSuperblock, readSuperblocks, type Superblock } from '../../src/statefs/superblock.ts';
+import { bytes, deviceOf, FailingDevice, imageOf, ioError } from './helpers.ts';
+import { at, type Build, commit, erased, group, LogBuilder, type LogOptions, log, temp } from './log-builder.ts';
+import { expectPage } from './pages.ts';
+
+const PLACE = new URL('./findings.txt', import.meta.url);
+
+function textOfCheck(check: CheckResult): string {
+  const { findings, keys, verifiedValues, verifiedBytes, rows, lastSequence, closed, space } = check;
+  const counts = Object.entries(rows).map(([row, count]) => `${count} ${row}`);
+  const lines = [
+    `${keys} keys, ${verifiedValues} verified of ${verifiedBytes} bytes; ${counts.join(', ')}; #${lastSequence}${closed ? ', closed' : ''}`,
+    space === undefined
+      ? 'no space'
+      : `space ${space.logBytes}/${space.liveLogBytes} + ${space.freeBytes} + ${space.payloadBytes}/${space.livePayloadBytes} = ${space.regionBytes}`,
+  ];
+  for (const { kind, severity, sector, offsetBytes, keys: named, what, lost, repair, code } of findings) {
+    lines.push(
+      `${severity} ${kind} at ${sector}, byte ${offsetBytes}, of [${named.join(' ')}]; ${what}; lost: ${lost}; ` +
+        `repair: ${repair}${code === undefined ? '' : `; ${code}`}`,
+    );
+  }
+  return lines.join('\n');
+}
+
+/** What fsck says of a device, and what a repair does, everything. */
+function fsckText(device: BlockDevice, rules: StoreRules = soundRules): string {
+  const before = fsck(device, { rules });
+  const found = textOfCheck(before.check);
+  let report: FsckReport;
+  try {
+    report = fsck(device, { repair: true, rules });
+  } catch (error) {
+    return `${before.verdict}\n${found}\nits repair throws ${(error as Error).message}`;
+  }
+  const { verdict, repairs, after } = report;
+  const done = repairs.map((line) => `did: ${line}`);
+  const then = after === undefined ? [] : [`then ${textOfCheck(after).replaceAll('\n', '\n  ')}`];
+  return [`${before.verdict}, ${verdict}`, found, ...done, ...then].join('\n');
+}
+
+function inspectText(device: BlockDevice): string {
+  const { superblocks, groups, ...rest }: Inspection = inspect(device);
+  const lines = [JSON.stringify(rest)];
+  for (const { copy, state, why, inUse, fields } of superblocks) {
+    lines.push(`copy ${copy} ${state}${inUse ? ', in use' : ''}, ${why}: ${JSON.stringify(fields)}`);
+  }
+  for (const { frames, blankSectors, ...one } of groups) {
+    lines.push(
+      JSON.stringify(one),
+      ...frames.map((frame) => `  ${JSON.stringify(frame)}`),
+      `  blank [${blankSectors}]`,
+    );
+  }
+  return lines.map((line) => line.replaceAll('"', '').replaceAll(/[0-9a-f]{64}/g, (hex) => hex.slice(0, 8))).join('\n');
+}
+
+const keys = ['/state/x', '/state/y', '/state/z'];
+const payload = bytes(1984 + 500, 3);
+
+/** Group 2 at sector 18, its value in two payload frames from sector `place` on. */
+const extent =
+  (
+    place = 100,
+    said: Parameters<LogBuilder['payload']>[2] = {},
+    digest = sha256(payload),
+    key = '/state/x',
+    sector = 18,
+    sequence = 2,
+  ): Build =>
+  (builder) => {
+    builder.payload(place, payload.subarray(0, 1984), { sequence, flags: 0, ...said });
+    builder.payload(place + 4, payload.subarray(1984), { sequence, index: 1 });
+    group(sector, sequence, {
+      keys: [key],
+      tempSaid: () => ({ payload, body: { extentSector: place, extentFrames: 2 } }),
+      commitSaid: () => ({
+        entries: [{ key, payloadBytes: payload.length, extentSector: place, digest }],
+        body: { payloadFloor: place },
+      }),
+    })(builder);
+  };
+
+const three = (more: Partial<Parameters<typeof group>[2]> = {}): Build => group(18, 2, { keys, ...more });
+const closed = (sector: number, sequence: number, more: LogOptions['superblock'] = {}): LogOptions =>
+  at(sector, sequence, { clean: true, ...more });
+
+/** Writes one superblock copy. */
+const superblock =
+  (place: number, copy: 0 | 1, change: Partial<Superblock>): Build =>
+  ({ device }) => {
+    const [, current] = readSuperblocks(device);
+    if (current.state !== 'valid') throw new Error('the log has no superblock');
+    const sector = new Uint8Array(512);
+    encodeSuperblock({ ...current.superblock, ...change }, copy, sector);
+    device.write(place, sector);
+  };
+
+/** Logs with all kinds of damage. */
+const DAMAGED: readonly (readonly [string, () => LogBuilder])[] = [
+  log('sound', closed(22, 2), three()),
+  log('sound, open', at(18, 1), three()),
+  log('a temp frame lost', closed(22, 2), three(), erased(19)),
+  log('two temp frames lost', closed(22, 2), three(), erased(19, 20)),
+  log('all temp frames lost', closed(22, 2), three(), erased(18, 19, 20)),
+  log('a commit lost', closed(22, 2), three(), erased(21)),
+  log('a commit and a temp frame lost', closed(22, 2), three(), erased(19, 21)),
+  log('a commit and the last temp frame lost', closed(22, 2), three(), erased(20, 21)),
+  log('all of it lost', closed(22, 2), three(), erased(18, 19, 20, 21)),
+  log('all of it lost, replaced later', closed(26, 3), three(), group(22, 3, { keys }), erased(18, 19, 20, 21)),
+  log(
+    'a commit lost, two keys replaced later',
+    closed(25, 3),
+    three(),
+    group(22, 3, { keys: keys.slice(1) }),
+    erased(21),
+  ),
+  log('a commit lost, all keys replaced later', closed(26, 3), three(), group(22, 3, { keys }), erased(21)),
+  log(
+    'a temp frame lost, its key replaced later',
+    closed(24, 3),
+    three(),
+    group(22, 3, { keys: keys.slice(1, 2) }),
+    erased(19),
+  ),
+  log(
+    'a temp frame lost, its key deleted later',
+    closed(24, 3),
+    three(),
+    group(22, 3, { keys: keys.slice(1, 2), kinds: [2] }),
+    erased(19),
+  ),
+  log('a temp frame of a deletion lost', closed(22, 2), three({ kinds: [1, 2, 1] }), erased(19)),
+  log('a commit of deletions lost', closed(22, 2), three({ kinds: [2, 2, 2] }), erased(21)),
+  log('a commit of a put and a deletion lost', closed(22, 2), three({ kinds: [1, 2, 2] }), erased(21)),
+  log('two groups damaged, the later of the same keys', closed(26, 3), three(), group(22, 3, { keys }), erased(21, 25)),
+  log(
+    'a contradiction',
+    closed(22, 2),
+    three({ commitSaid: () => ({ entries: keys.map((key) => ({ key, payloadBytes: 1 })) }) }),
+  ),
+  log(
+    'a contradiction that is replaced later',
+    closed(26, 3),
+    three({ commitSaid: () => ({ entries: keys.map((key) => ({ key, payloadBytes: 1 })) }) }),
+    group(22, 3, { keys }),
+  ),
+  log(
+    'temp frames that contradict a commit, one lost',
+    closed(22, 2),
+    three({ commitSaid: () => ({ entries: keys.map((key) => ({ key, payloadBytes: 1 })) }) }),
+    erased(19),
+  ),
+  log('a value lost before', closed(22, 2), three({ kinds: [1, 3, 1] })),
+  log('a group lost before the log moved', closed(22, 2, { lostSequence: 1 }), three()),
+  log('a payload whose first frame is wrong', closed(20, 2, { payloadFloor: 100 }), extent(100, { epoch: 9 })),
+  log('a payload of another SHA-256', closed(20, 2, { payloadFloor: 100 }), extent(100, {}, sha256(bytes(5)))),
+  log('a sound payload', closed(20, 2, { payloadFloor: 100 }), extent()),
+  log('a payload of the last group that is torn', at(18, 1), extent(100, { epoch: 9 })),
+  log(
+    'two payloads, one over the other',
+    closed(22, 3, { payloadFloor: 96 }),
+    extent(),
+    extent(96, {}, sha256(payload), '/state/y', 20, 3),
+  ),
+  log(
+    'two payloads, next to each other',
+    closed(22, 3, { payloadFloor: 94 }),
+    extent(),
+    extent(94, {}, sha256(payload), '/state/y', 20, 3),
+  ),
+  log('a payload at the end of the log', closed(20, 2, { payloadFloor: 20 }), extent(20)),
+  log('a payload in the log', closed(26, 2, { payloadFloor: 30 }), extent(24)),
+  log('a number past that of the frontier', closed(20, 1), group(18, 2)),
+  log('the number of the frontier', closed(20, 2), group(18, 2)),
+  log('a frontier that nothing reaches', closed(30, 2), group(18, 2)),
+  log('a torn group at the end', at(18, 1), three(), erased(19)),
+  log('a commit that is missing at the end', at(18, 1), three(), erased(21)),
+  log('temp frames that are missing at the end', at(18, 1), three(), erased(18, 19, 20)),
+  log('a torn deletion', at(18, 1), three({ kinds: [2, 1, 1] }), erased(20)),
+  log(
+    'a write that went astray over the end',
+    at(18, 1),
+    three(),
+    temp(19, { sequence: 9, sector: 60, durableSequence: 1 }),
+  ),
+  log(
+    'a write that went astray over a commit',
+    at(18, 1),
+    three(),
+    temp(21, { sequence: 9, sector: 60, durableSequence: 1 }),
+  ),
+  log('a later life that no superblock tells of', at(18, 1), group(18, 2, { stamp: { epoch: 12 } })),
+  log('a later life behind a log that was closed', closed(18, 1), group(18, 2, { stamp: { epoch: 12 } })),
+  log('a copy lost', { ...closed(18, 1), otherLost: true }),
+  log('a copy lost of a log that is open', { ...at(18, 1), otherLost: true }, three()),
+  log('a copy lost, and a torn end', { ...at(18, 1), otherLost: true }, three(), erased(20)),
+  log(
+    'a copy lost, and a value',
+    { ...closed(20, 2, { payloadFloor: 100 }), otherLost: true },
+    extent(100, { epoch: 9 }),
+  ),
+  log('a copy lost, and keys', { ...closed(22, 2), otherLost: true }, three(), erased(18, 19, 20, 21)),
+  log('the newer copy in the place of the older', closed(18, 1), superblock(0, 1, { generation: 12, epoch: 11 })),
+  log('the older copy in the place of the newer', closed(18, 1), superblock(8, 0, { generation: 9, epoch: 9 })),
+  log('copies whose generations skip', closed(18, 1), superblock(0, 0, { generation: 7, epoch: 7 })),
+  log(
+    'a copy of another store',
+    closed(18, 1),
+    superblock(0, 0, { generation: 3, epoch: 3, storeId: new Uint8Array(16).fill(9) }),
+  ),
+  log('copies of one generation', closed(18, 1), superblock(0, 0, {})),
+];
+
+describe('fsck and its repair say all of', () => {
+  test.each(DAMAGED)('%s', (name, build) => {
+    expectPage(PLACE, `fsck: ${name}`, new Map([['it', fsckText(build().device)]]));
+  });
+
+  const failing = (build: () => LogBuilder, ...sectors: number[]): FailingDevice => {
+    const device = new FailingDevice(build().device);
+    device.before = (kind, sector) => {
+      if (kind === 'read' && sectors.includes(sector)) ioError();
+    };
+    return device;
+  };
+
+  test.each<[string, readonly [string, () => LogBuilder], number[]]>([
+    ['a live value', log('', closed(20, 2, { payloadFloor: 100 }), extent()), [100]],
+    ['a temp frame', log('', closed(22, 2), three()), [19]],
+    ['a temp frame of one key', log('', closed(20, 2), group(18, 2)), [18]],
+    ['a commit', log('', closed(22, 2), three()), [21]],
+    ['the end of the log', log('', at(18, 1), three()), [20]],
+    ['what stands behind the log', log('', at(18, 1), three()), [25, 26]],
+    ['what stands behind a log that was closed', log('', closed(18, 1)), [25]],
+    ['a superblock', log('', closed(18, 1)), [0]],
+  ])('a medium that does not give %s', (name, [, build], sectors) => {
+    expectPage(
+      PLACE,
+      `fsck: the medium does not give ${name}`,
+      new Map([['it', fsckText(failing(build, ...sectors))]]),
+    );
+  });
+
+  test('groups and payloads that stand at no unit', () => {
+    const options = { unitBytes: 4096, sectorCount: 512, ...closed(32, 2, { payloadFloor: 98 }) };
+    const cases = [104, 98].map((place): [string, string] => {
+      const [, build] = log('', options, extent(place, {}, sha256(payload), '/state/x', 24));
+      return [`${place}`, fsckText(build().device)];
+    });
+    expectPage(PLACE, 'fsck: payloads by their sector', new Map(cases));
+  });
+
+  test('what no store can be opened on', () => {
+    const [, sound] = log('', closed(22, 2), three());
+    const changed = (change: (image: Uint8Array) => void): BlockDevice => {
+      const image = imageOf(sound().device);
+      change(image);
+      return deviceOf(image);
+    };
+    const devices: [string, BlockDevice][] = [
+      ['zeros', deviceOf(new Uint8Array(131_072))],
+      ['both copies damaged', changed((image) => image.fill(1, 100, 101).fill(1, 4196, 4197))],
+      ['an image cut short', deviceOf(imageOf(sound().device).slice(0, 65_536))],
+      [
+        'an unknown feature',
+        (() => {
+          const builder = sound();
+          for (const copy of [0, 1] as const)
+            superblock(copy * 8, copy, { features: 1 << 7, generation: 20 + copy })(builder);
+          return builder.device;
+        })(),
+      ],
+      [
+        'copies of one generation',
+        changed((image) => image.copyWithin(0, 4096, 4608).fill(0, SUPERBLOCK.copy, SUPERBLOCK.copy + 1)),
+      ],
+    ];
+    expectPage(PLACE, 'fsck: no store', new Map(devices.map(([name, device]) => [name, fsckText(device)])));
+  });
+});
+
+describe('inspect shows all of', () => {
+  const shown = [
+    'sound',
+    'a temp frame lost',
+    'a commit of a put and a deletion lost',
+    'all of it lost',
+    'a contradiction',
+    'a value lost before',
+    'a sound payload',
+    'a torn group at the end',
+    'a write that went astray over the end',
+    'a later life that no superblock tells of',
+    'a copy lost',
+    'the newer copy in the place of the older',
+    'copies whose generations skip',
+  ];
+
+  test.each(DAMAGED.filter(([name]) => shown.includes(name)))('%s', (name, build) => {
+    expectPage(PLACE, `inspect: ${name}`, new Map([['it', inspectText(build().device)]]));
+  });
+
+  const oneFrame: readonly (readonly [string, LogOptions, Build[]])[] = [
+    [
+      'a frame of each type',
+      closed(24, 2),
+      [
+        group(18, 2),
+        ...[3, 4, 9].map((type, i) => temp(20 + i, { sequence: 2, type })),
+        group(18, 2, { hasWindow: false, stamp: { windowSectors: 6 } }),
+      ],
+    ],
+    ['a temp frame that makes no sense', closed(20, 2), [group(18, 2, { tempSaid: () => ({ body: { kind: 7 } }) })]],
+    [
+      'a commit that makes no sense',
+      closed(20, 2),
+      [group(18, 2, { commitSaid: () => ({ body: { operationCount: 0 } }) })],
+    ],
+    ['a frame longer than it can be', closed(20, 2), [group(18, 2, { tempSaid: () => ({ bodyBytes: 0xffff }) })]],
+    [
+      'a damaged frame of three sectors',
+      closed(22, 2),
+      [
+        group(18, 2, { tempSaid: () => ({ payload: bytes(1200) }) }),
+        ({ device }) =>
+          device.write(
+            19,
+            Uint8Array.from({ length: 512 }, (_, i) => [0x53, 0x46, 0x63, 0x2e][i] ?? 7),
+          ),
+        commit(21, {
+          sequence: 2,
+          windowSectors: 1,
+          entries: [{ key: '/state/2', payloadBytes: 1200 }],
+          body: { groupSector: 18 },
+        }),
+      ],
+    ],
+    ['moved records', closed(22, 9), [group(18, 9, { keys, flags: 4, tempSaid: (i) => ({ sequence: 3 * (i + 1) }) })]],
+    ['an ordered commit', closed(20, 2), [group(18, 2, { flags: 2 })]],
+    [
+      'units of eight sectors',
+      { unitBytes: 4096, sectorCount: 512, ...closed(40, 3) },
+      [group(24, 2), group(32, 3), erased(32, 33), ({ device }) => device.write(36, new Uint8Array(512).fill(1))],
+    ],
+  ];
+
+  test.each(oneFrame)('%s', (name, options, builds) => {
+    const [, build] = log('', options, ...builds);
+    expectPage(PLACE, `inspect: ${name}`, new Map([['it', inspectText(build().device)]]));
+  });
+
+  test('a frame at the end of the device, whole or longer than that', () => {
+    const options = { superblock: { activeRegion: 1, frontierSector: 256, frontierSequence: 2, clean: true } } as const;
+    const cases = [254, 253, 252].map((sector): [string, string] => {
+      const builder = new LogBuilder(options);
+      group(136, 1, { stamp: { windowSectors: 120 }, hasWindow: false })(builder);
+      temp(sector, { sequence: 1, payload: bytes(1200) })(builder);
+      return [`${sector}`, inspectText(builder.device).split('\n').slice(4).join('\n')];
+    });
+    expectPage(PLACE, 'inspect: the end of the device', new Map(cases));
+  });
+
+  test('what the medium does not give', () => {
+    const [, build] = log('', closed(22, 2), three());
+    const device = new FailingDevice(build().device);
+    device.before = (kind, sector) => {
+      if (kind === 'read' && sector === 19) ioError();
+    };
+    expectPage(PLACE, 'inspect: a sector that can not be read', new Map([['it', inspectText(device)]]));
+    let reads = 0;
+    device.before = () => {
+      reads++;
+    };
+    inspect(device);
+    let left = reads;
+    device.before = () => {
+      if (--left === 0) throw new RangeError('a defect');
+    };
+    expect(() => inspect(device)).toThrow('a defect');
+  });
+});
