@@ -31,7 +31,17 @@ export function nativeEngine(crypto: NodeCrypto): Sha256Engine {
   const create = () => new NativeSha256(crypto);
   // The one-shot call (Node 20.12 and later) saves the making of a stream object.
   if (typeof crypto.hash !== 'function') return { hash: (bytes) => create().update(bytes).digest(), create };
-  return { hash: (bytes) => asPlain(crypto.hash('sha256', bytes, 'buffer')), create };
+  return { hash: (bytes) => fromText(crypto.hash('sha256', bytes, 'binary')), create };
+}
+
+/**
+ * A digest from a text with a letter for each byte. A Buffer would come with memory outside the heap, which costs more
+ * than the hash of a short value: 1.0 us for both, and 0.3 this way.
+ */
+function fromText(text: string): Uint8Array {
+  const digest = new Uint8Array(SHA256_BYTES);
+  for (let i = 0; i < SHA256_BYTES; i++) digest[i] = text.charCodeAt(i);
+  return digest;
 }
 
 class NativeSha256 implements Sha256 {

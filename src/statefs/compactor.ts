@@ -229,6 +229,7 @@ export class Compactor {
       payload: isInline ? reader.inlinePayload(entry).slice() : NO_BYTES,
       digest,
     };
+    reader.done();
     if (!isInline) return this.#startCopy(entry, operation);
     if (rules.checksums && !equalBytes(sha256(operation.payload), digest))
       return this.#takeDamaged(entry, WRONG_DIGEST);

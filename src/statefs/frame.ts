@@ -29,7 +29,7 @@ export class FrameCodec {
    * @param checksums false only in a variant that shows what happens without
    */
   constructor(storeId: Uint8Array, sectorBytes: number, checksums = true) {
-    this.#seed = crc32c(storeId, 0);
+    this.#seed = crc32c(storeId, 0, storeId.length, 0);
     this.#sectorBytes = sectorBytes;
     this.#checksums = checksums;
   }
@@ -58,7 +58,7 @@ export class FrameCodec {
     setU64(view, at + FRAME.durableSequence, header.durableSequence);
     view.setUint32(at + FRAME.windowSectors, header.windowSectors, true);
     this.#displace(view, at, sectors);
-    view.setUint32(at + FRAME.bodyCrc, crc32c(buffer.subarray(at + FRAME_HEADER_BYTES, end), this.#seed), true);
+    view.setUint32(at + FRAME.bodyCrc, crc32c(buffer, at + FRAME_HEADER_BYTES, end, this.#seed), true);
     view.setUint32(at + FRAME.headerCrc, this.#headerCrc(buffer, at), true);
   }
 
@@ -91,9 +91,7 @@ export class FrameCodec {
   verify(buffer: Uint8Array, view: DataView, at: number, header: FrameHeader): boolean {
     if (!this.#checksums) return true;
     const start = at + FRAME_HEADER_BYTES;
-    return (
-      crc32c(buffer.subarray(start, start + header.bodyBytes), this.#seed) === view.getUint32(at + FRAME.bodyCrc, true)
-    );
+    return crc32c(buffer, start, start + header.bodyBytes, this.#seed) === view.getUint32(at + FRAME.bodyCrc, true);
   }
 
   /**
@@ -121,6 +119,6 @@ export class FrameCodec {
   }
 
   #headerCrc(buffer: Uint8Array, at: number): number {
-    return crc32c(buffer.subarray(at, at + FRAME.headerCrc), this.#seed);
+    return crc32c(buffer, at, at + FRAME.headerCrc, this.#seed);
   }
 }

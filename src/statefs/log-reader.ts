@@ -1,6 +1,7 @@
 import type { BlockDevice } from '../blockdev/index.ts';
-import { codeOf, viewOf } from '../core/index.ts';
+import { codeOf } from '../core/index.ts';
 import type { StoreGeometry } from './geometry.ts';
+import { borrowMemory, giveBackMemory, type Memory } from './memory.ts';
 import type { StoreRules } from './rules.ts';
 import type { SuperblockVerdict } from './superblock.ts';
 
@@ -8,51 +9,17 @@ import type { SuperblockVerdict } from './superblock.ts';
 const MIN_WINDOW_BYTES = 8192;
 const MAX_WINDOW_BYTES = 65_536;
 
-/** Memory to read into, with a view of each of its sectors once that was asked for. */
-class Window {
-  readonly buffer: Uint8Array;
-  readonly view: DataView;
-  readonly sectorBytes: number;
-  readonly #sectors: (Uint8Array | undefined)[] = [];
-
-  constructor(bytes: number, sectorBytes: number) {
-    this.buffer = new Uint8Array(bytes);
-    this.view = viewOf(this.buffer);
-    this.sectorBytes = sectorBytes;
-  }
-
-  /** The part of it that `count` sectors take from the one numbered `at` on. */
-  part(at: number, count: number): Uint8Array {
-    if (count !== 1) return this.#cut(at, count);
-    this.#sectors[at] ??= this.#cut(at, 1);
-    return this.#sectors[at];
-  }
-
-  #cut(at: number, count: number): Uint8Array {
-    return this.buffer.subarray(at * this.sectorBytes, (at + count) * this.sectorBytes);
-  }
-}
-
-/** What the last reader left. Opening a store takes a window for a moment, and an exploration opens thousands a second. */
-let spare: Window | undefined;
-
-function takeWindow(bytes: number, sectorBytes: number): Window {
-  const window = spare;
-  spare = undefined;
-  const fits = window?.buffer.length === bytes && window.sectorBytes === sectorBytes;
-  return fits ? window : new Window(bytes, sectorBytes);
-}
-
 /**
  * Reads the log into one window of memory. Below the frontier everything is durable and read ahead in large pieces;
  * beyond it only what is asked for is read, sector by sector: a torn tail then costs the explorer as many paths as it
  * has sectors, not as many as these have combinations.
  */
 export class LogReader {
-  /** The window. Valid until the next call. */
+  /** Starts with the window. Valid until the next call. */
   readonly buffer: Uint8Array;
   readonly view: DataView;
-  readonly #window: Window;
+  readonly #memory: Memory;
+  readonly #windowBytes: number;
   readonly #unreadable = new Set<number>();
   readonly #witness: number | undefined;
   readonly #device: BlockDevice;
@@ -72,10 +39,15 @@ export class LogReader {
     this.#frontier = frontier;
     this.#witness = witness;
     const durableBytes = (frontier - start) * device.sectorBytes;
-    const windowBytes = Math.min(Math.max(durableBytes, MIN_WINDOW_BYTES), MAX_WINDOW_BYTES);
-    this.#window = takeWindow(windowBytes, device.sectorBytes);
-    this.buffer = this.#window.buffer;
-    this.view = this.#window.view;
+    this.#windowBytes = Math.min(Math.max(durableBytes, MIN_WINDOW_BYTES), MAX_WINDOW_BYTES);
+    this.#memory = borrowMemory(this.#windowBytes);
+    this.buffer = this.#memory.bytes;
+    this.view = this.#memory.view;
+  }
+
+  /** The last call: somebody else may work in its memory from now on. */
+  close(): void {
+    giveBackMemory(this.#memory);
   }
 
   /** How many sectors below `end` the medium could not read; they count as bad, and read as zeros. */
@@ -113,7 +85,7 @@ export class LogReader {
 
   /** The most that one {@link load} takes. */
   get windowSectors(): number {
-    return this.buffer.length / this.#sectorBytes;
+    return this.#windowBytes / this.#sectorBytes;
   }
 
   /**
@@ -138,13 +110,9 @@ export class LogReader {
     return 0;
   }
 
-  /** Leaves the window to the next reader. Nothing of this one may be used any more. */
-  release(): void {
-    spare = this.#window;
-  }
-
   #read(sector: number, count: number, atSector: number): void {
-    const target = this.#window.part(atSector, count);
+    const start = atSector * this.#sectorBytes;
+    const target = this.buffer.subarray(start, start + count * this.#sectorBytes);
     try {
       this.#device.read(sector, target);
     } catch (error) {

@@ -1,5 +1,5 @@
 import type { BlockDevice } from '../blockdev/index.ts';
-import { equalBytes, viewOf } from '../core/index.ts';
+import { equalBytes } from '../core/index.ts';
 import { sha256 } from '../envelope/index.ts';
 import { fail, wrapDeviceError } from './errors.ts';
 import { type FrameCodec, FrameHeader } from './frame.ts';
@@ -7,6 +7,7 @@ import type { StoreGeometry } from './geometry.ts';
 import { entryOf, type GroupCodec, type GroupOperation, type GroupPlan, type PlannedOperation } from './group.ts';
 import type { IndexEntry } from './index-entry.ts';
 import { FEATURE_LONG_COMMITS, FLAG_ORDERED, FRAME_HEADER_BYTES, KIND_PUT } from './layout.ts';
+import { borrowMemory, giveBackMemory, type Memory, NO_MEMORY } from './memory.ts';
 import type { PayloadStore } from './payload.ts';
 import type { Barrier, StoreRules } from './rules.ts';
 import type { Superblock } from './superblock.ts';
@@ -34,9 +35,6 @@ export interface LogEnd {
   readonly lastSequence: number;
 }
 
-const NOTHING = new Uint8Array(0);
-const NOTHING_VIEW = viewOf(NOTHING);
-
 /** The stamp of the group at hand. */
 class Stamp {
   epoch = 0;
@@ -55,11 +53,9 @@ export class LogWriter {
   readonly #superblocks: SuperblockPair;
   readonly #rules: StoreRules;
   #regionStart: number;
-  /** Made with the first append, and as large as the largest group so far. */
-  #staging: Uint8Array = NOTHING;
-  #view: DataView = NOTHING_VIEW;
-  #readBack: Uint8Array = NOTHING;
-  #readBackView: DataView = NOTHING_VIEW;
+  /** For the group at hand, and for a temp frame of it that is read back; only while one is appended. */
+  #staging: Memory = NO_MEMORY;
+  #readBack: Memory = NO_MEMORY;
   readonly #header = new FrameHeader();
   readonly #stamp = new Stamp();
   #tailSector: number;
@@ -168,9 +164,10 @@ export class LogWriter {
     stamp.flags = 0;
     const placed = this.#writePayloads(plan);
     this.#makeRoom(placed);
-    this.#groups.sealTemps(this.#staging, this.#view, placed, stamp, this.#header);
+    this.#groups.sealTemps(this.#staging.bytes, this.#staging.view, placed, stamp, this.#header);
     if (options.mode === 'ordered') this.#issueOrdered(placed, options.beforeCommit);
     else this.#issueChecksummed(placed, options.beforeCommit);
+    this.#clearUp();
     this.#tailSector = plan.endSector;
     this.#payloadFloor = plan.payloadFloor;
     this.#issuedSequence = sequence;
@@ -331,18 +328,19 @@ export class LogWriter {
     return { ...plan, operations };
   }
 
-  /** Makes the staging areas as large as the group. */
+  /** Sees to memory for the group. */
   #makeRoom(plan: GroupPlan): void {
     const { sectorBytes, frameSectors, unitSectors } = this.#geometry;
     const bytes = Math.max(plan.endSector - plan.sector, 2 * frameSectors + unitSectors) * sectorBytes;
-    if (this.#staging.length < bytes) {
-      this.#staging = new Uint8Array(bytes);
-      this.#view = viewOf(this.#staging);
-    }
-    if (this.#readBack.length === 0) {
-      this.#readBack = new Uint8Array(frameSectors * sectorBytes);
-      this.#readBackView = viewOf(this.#readBack);
-    }
+    this.#staging = borrowMemory(bytes);
+    this.#readBack = borrowMemory(frameSectors * sectorBytes);
+  }
+
+  #clearUp(): void {
+    giveBackMemory(this.#staging);
+    giveBackMemory(this.#readBack);
+    this.#staging = NO_MEMORY;
+    this.#readBack = NO_MEMORY;
   }
 
   #issueOrdered(plan: GroupPlan, beforeCommit: () => void): void {
@@ -356,30 +354,34 @@ export class LogWriter {
     this.#stamp.flags = FLAG_ORDERED;
     // That flush covered every group before: recovery takes them in before this one, as the log has them.
     this.#stamp.durableSequence = this.#durableSequence;
-    this.#groups.sealCommits(this.#staging, this.#view, plan, this.#stamp, this.#header);
-    const commit = this.#staging.subarray(tempBytes, plan.sectors * sectorBytes);
+    this.#sealCommits(plan);
+    const commit = this.#staging.bytes.subarray(tempBytes, plan.sectors * sectorBytes);
     this.#guard('writing the commit', true, () => this.#device.write(plan.sector + plan.tempSectors, commit));
   }
 
   #issueChecksummed(plan: GroupPlan, beforeCommit: () => void): void {
     beforeCommit();
-    this.#groups.sealCommits(this.#staging, this.#view, plan, this.#stamp, this.#header);
+    this.#sealCommits(plan);
     const group = this.#padded(plan, plan.sectors * this.#geometry.sectorBytes);
     this.#guard('writing the group', true, () => this.#device.write(plan.sector, group));
+  }
+
+  #sealCommits(plan: GroupPlan): void {
+    this.#groups.sealCommits(this.#staging.bytes, this.#staging.view, plan, this.#stamp, this.#header);
   }
 
   /** The group with zeros up to the end of its last unit: whatever writes a part of one would have to read it first. */
   #padded(plan: GroupPlan, usedBytes: number): Uint8Array {
     const bytes = (plan.endSector - plan.sector) * this.#geometry.sectorBytes;
-    this.#staging.fill(0, usedBytes, bytes);
-    return this.#staging.subarray(0, bytes);
+    this.#staging.bytes.fill(0, usedBytes, bytes);
+    return this.#staging.bytes.subarray(0, bytes);
   }
 
   /** What is about to be committed must read back as it was meant: the promise covers the disk, not our memory. */
   #verifyTemps(plan: GroupPlan): void {
     for (const planned of plan.operations) {
       const sector = plan.sector + planned.tempOffset;
-      this.#device.read(sector, this.#readBack.subarray(0, planned.tempSectors * this.#geometry.sectorBytes));
+      this.#device.read(sector, this.#readBack.bytes.subarray(0, planned.tempSectors * this.#geometry.sectorBytes));
       const { extent, operation } = planned;
       const isRight =
         this.#isTempRight(planned, sector) &&
@@ -395,15 +397,16 @@ export class LogWriter {
   /** Whether the temp frame reads back whole, and an inline payload with its digest. */
   #isTempRight({ operation, tempBodyBytes, extent }: PlannedOperation, sector: number): boolean {
     const header = this.#header;
+    const { bytes, view } = this.#readBack;
     const isWhole =
-      this.#codec.parse(this.#readBack, this.#readBackView, 0, sector, header) &&
-      this.#codec.verify(this.#readBack, this.#readBackView, 0, header) &&
+      this.#codec.parse(bytes, view, 0, sector, header) &&
+      this.#codec.verify(bytes, view, 0, header) &&
       header.sequence === this.#sequence &&
       header.bodyBytes === tempBodyBytes;
     if (!isWhole || operation.kind !== KIND_PUT || extent !== undefined) return isWhole;
-    this.#codec.restore(this.#readBackView, 0, header);
+    this.#codec.restore(view, 0, header);
     const end = FRAME_HEADER_BYTES + tempBodyBytes;
-    return equalBytes(sha256(this.#readBack.subarray(end - operation.payloadBytes, end)), operation.digest);
+    return equalBytes(sha256(bytes.subarray(end - operation.payloadBytes, end)), operation.digest);
   }
 
   /** Runs a device operation; with `latches`, its failure leaves in doubt what the disk holds, and ends this life. */

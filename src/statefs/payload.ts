@@ -5,6 +5,7 @@ import { fail } from './errors.ts';
 import { type FrameCodec, FrameHeader } from './frame.ts';
 import type { StoreGeometry } from './geometry.ts';
 import { FLAG_LAST, FRAME_HEADER_BYTES, FRAME_PAYLOAD } from './layout.ts';
+import { NO_MEMORY } from './memory.ts';
 
 /** Where the payload of a record stands outside the log, and which record wrote it. */
 export interface Extent {
@@ -17,8 +18,6 @@ export interface Extent {
 
 /** Bytes moved to or from the device at once. */
 const STAGING_BYTES = 65_536;
-const NOTHING = new Uint8Array(0);
-const NOTHING_VIEW = viewOf(NOTHING);
 
 /** Payloads outside the log: a row of full frames, each bound to its record and place. */
 export class PayloadStore {
@@ -29,8 +28,8 @@ export class PayloadStore {
   readonly #frameBytes: number;
   readonly #unitBytes: number;
   /** Most stores of small values never need it. */
-  #staging: Uint8Array = NOTHING;
-  #view: DataView = NOTHING_VIEW;
+  #staging: Uint8Array = NO_MEMORY.bytes;
+  #view: DataView = NO_MEMORY.view;
   readonly #header = new FrameHeader();
 
   constructor(device: BlockDevice, codec: FrameCodec, geometry: StoreGeometry) {

@@ -1,20 +1,21 @@
 import type { BlockDevice } from '../blockdev/index.ts';
-import { equalBytes, viewOf } from '../core/index.ts';
+import { equalBytes } from '../core/index.ts';
 import { decode, type Envelope, sha256 } from '../envelope/index.ts';
 import { fail, StateFsError, wrapDeviceError } from './errors.ts';
 import { type FrameCodec, FrameHeader } from './frame.ts';
 import type { StoreGeometry } from './geometry.ts';
 import type { IndexEntry } from './index-entry.ts';
 import { FRAME_TEMP } from './layout.ts';
+import { borrowMemory, giveBackMemory, type Memory, NO_MEMORY } from './memory.ts';
 import type { PayloadStore } from './payload.ts';
 import type { Damage } from './replay.ts';
 import type { StoreRules } from './rules.ts';
 
 /** Reads live records from the device, and verifies them every time. */
 export class RecordReader {
-  /** The temp frame read last, its marks replaced by the user's bytes. Valid until the next read. */
-  readonly frame: Uint8Array;
-  readonly #view: DataView;
+  /** Holds {@link frame}; only between a read and its {@link done}. */
+  #memory: Memory = NO_MEMORY;
+  readonly #frameBytes: number;
   readonly #device: BlockDevice;
   readonly #codec: FrameCodec;
   readonly #sectorBytes: number;
@@ -37,8 +38,18 @@ export class RecordReader {
     this.#payloads = payloads;
     this.#rules = rules;
     this.#onDamage = onDamage;
-    this.frame = new Uint8Array(geometry.frameSectors * geometry.sectorBytes);
-    this.#view = viewOf(this.frame);
+    this.#frameBytes = geometry.frameSectors * geometry.sectorBytes;
+  }
+
+  /** The temp frame read last, its marks replaced by the user's bytes. Valid until the next call. */
+  get frame(): Uint8Array {
+    return this.#memory.bytes;
+  }
+
+  /** Nobody needs {@link frame} any more. */
+  done(): void {
+    giveBackMemory(this.#memory);
+    this.#memory = NO_MEMORY;
   }
 
   /**
@@ -50,6 +61,7 @@ export class RecordReader {
     const payload = new Uint8Array(entry.payloadBytes);
     if (entry.extentFrames > 0) this.#reading(entry, () => this.#payloads.read(entry, payload));
     else payload.set(this.inlinePayload(entry));
+    this.done();
     if (this.#rules.checksums && !equalBytes(sha256(payload), envelope.digest)) this.#failDigest(entry);
     return payload;
   }
@@ -61,30 +73,41 @@ export class RecordReader {
    */
   verify(entry: IndexEntry): Envelope {
     const envelope = this.readEnvelope(entry);
-    if (!this.#rules.checksums) return envelope;
-    const digest =
-      entry.extentFrames > 0
-        ? this.#reading(entry, () => this.#payloads.digest(entry))
-        : sha256(this.inlinePayload(entry));
-    if (!equalBytes(digest, envelope.digest)) this.#failDigest(entry);
+    if (this.#rules.checksums) {
+      const digest =
+        entry.extentFrames > 0
+          ? this.#reading(entry, () => this.#payloads.digest(entry))
+          : sha256(this.inlinePayload(entry));
+      if (!equalBytes(digest, envelope.digest)) this.#failDigest(entry);
+    }
+    this.done();
     return envelope;
   }
 
-  /** Reads and verifies the temp frame of `entry`, which stays in {@link frame}, and its envelope. */
+  /** The envelope of `entry`, verified with the frame that it stands in. */
+  envelope(entry: IndexEntry): Envelope {
+    const envelope = this.readEnvelope(entry);
+    this.done();
+    return envelope;
+  }
+
+  /** The same, and the temp frame stays in {@link frame} until {@link done}. */
   readEnvelope(entry: IndexEntry): Envelope {
+    if (this.#memory === NO_MEMORY) this.#memory = borrowMemory(this.#frameBytes);
+    const { bytes, view } = this.#memory;
     const sectors = this.#codec.sectorsFor(entry.tempBodyBytes);
-    const frame = this.frame.subarray(0, sectors * this.#sectorBytes);
+    const frame = bytes.subarray(0, sectors * this.#sectorBytes);
     this.#reading(entry, () => this.#device.read(entry.tempSector, frame));
     const header = this.#header;
     const isRight =
-      this.#codec.parse(this.frame, this.#view, 0, entry.tempSector, header) &&
+      this.#codec.parse(bytes, view, 0, entry.tempSector, header) &&
       header.type === FRAME_TEMP &&
       header.sequence === entry.sequence &&
       header.epoch === entry.epoch &&
       header.bodyBytes === entry.tempBodyBytes &&
-      this.#codec.verify(this.frame, this.#view, 0, header);
+      this.#codec.verify(bytes, view, 0, header);
     if (!isRight) this.#failDamaged(entry, `its record at sector ${entry.tempSector} is damaged`);
-    this.#codec.restore(this.#view, 0, header);
+    this.#codec.restore(view, 0, header);
     return this.#decodeEnvelope(entry);
   }
 

@@ -289,7 +289,7 @@ export class Scrubber {
         this.#records.verify(entry);
         this.#passValue(sectors);
       } else {
-        const { digest } = this.#records.readEnvelope(entry);
+        const { digest } = this.#records.envelope(entry);
         this.#extent = { entry, digest, sha: createSha256(), frame: 0 };
         this.#verified(sectors);
       }
@@ -366,7 +366,7 @@ export class Scrubber {
   #readCopy(entry: IndexEntry, copy: IndexEntry): { payload: Uint8Array; meta: EnvelopeMetadata } | undefined {
     try {
       const payload = this.#records.read(copy);
-      const { digest, meta } = this.#records.readEnvelope(copy);
+      const { digest, meta } = this.#records.envelope(copy);
       return entry.digest !== undefined && equalBytes(digest, entry.digest) ? { payload, meta } : undefined;
     } catch (error) {
       if (codeOf(error) !== 'EINTEGRITY' && codeOf(error) !== 'EIO') throw error;

@@ -385,22 +385,19 @@ export class StateFs {
   }
 
   #replay(verdict: SuperblockVerdict): Recovered {
-    const { rules } = this.#options;
-    const reader = logReaderOf(this.#device, this.#geometry, verdict, rules);
-    try {
-      return replay({
-        device: this.#device,
-        reader,
-        codec: this.#codec,
-        geometry: this.#geometry,
-        payloads: this.#payloads,
-        keys: this.#keys,
-        verdict,
-        rules,
-      });
-    } finally {
-      reader.release();
-    }
+    const reader = logReaderOf(this.#device, this.#geometry, verdict, this.#options.rules);
+    const recovered = replay({
+      device: this.#device,
+      reader,
+      codec: this.#codec,
+      geometry: this.#geometry,
+      payloads: this.#payloads,
+      keys: this.#keys,
+      verdict,
+      rules: this.#options.rules,
+    });
+    reader.close();
+    return recovered;
   }
 
   #tellRecovery(verdict: SuperblockVerdict): void {
@@ -555,7 +552,7 @@ export class StateFs {
   }
 
   #infoOf(entry: IndexEntry): RecordInfo {
-    const { payloadBytes, digest, meta } = this.#reader.readEnvelope(entry);
+    const { payloadBytes, digest, meta } = this.#reader.envelope(entry);
     return { key: entry.key, payloadBytes, digest, meta, sequence: entry.sequence };
   }
 

@@ -3,6 +3,7 @@ import { equalBytes } from '../core/index.ts';
 import { fail } from './errors.ts';
 import type { StoreGeometry } from './geometry.ts';
 import { FEATURE_MOVED, MAX_EPOCH } from './layout.ts';
+import { borrowMemory, giveBackMemory, type Memory } from './memory.ts';
 import type { StoreRules } from './rules.ts';
 import { encodeSuperblock, eraseStaleCopies, readCopy, type Superblock, type SuperblockVerdict } from './superblock.ts';
 
@@ -61,13 +62,20 @@ export class SuperblockPair {
   }
 
   #whyWrong(copy: 0 | 1): string | undefined {
-    const sector = new Uint8Array(this.#geometry.sectorBytes);
+    const sector = borrowMemory(this.#geometry.sectorBytes);
+    const why = this.#whyWrongIn(sector, copy);
+    giveBackMemory(sector);
+    return why;
+  }
+
+  /** @param sector to be read into */
+  #whyWrongIn(sector: Memory, copy: 0 | 1): string | undefined {
     const found = readCopy(this.#device, this.#geometry.superblockSectors[copy], copy, sector, this.#rules.checksums);
     if (found.state !== 'valid') return found.why;
     if (copy === this.#currentCopy) {
-      const expected = new Uint8Array(sector.length);
+      const expected = new Uint8Array(sector.bytes.length);
       encodeSuperblock(this.#current, copy, expected);
-      return equalBytes(sector, expected) ? undefined : 'it is another one than was written';
+      return equalBytes(sector.bytes, expected) ? undefined : 'it is another one than was written';
     }
     // One of another store is what a format that was cut short leaves behind: no damage.
     const { generation, storeId } = found.superblock;
@@ -172,9 +180,10 @@ export class SuperblockPair {
     if (generation > MAX_EPOCH) fail('EROFS', 'the store has used up its 2^32 epochs: copy its keys to a new one');
     const copy = this.#currentCopy === 0 ? 1 : 0;
     const next: Superblock = { ...this.#current, ...changes, generation };
-    const sector = new Uint8Array(this.#geometry.sectorBytes);
-    encodeSuperblock(next, copy, sector);
-    this.#device.write(this.#geometry.superblockSectors[copy], sector);
+    const sector = borrowMemory(this.#geometry.sectorBytes);
+    encodeSuperblock(next, copy, sector.bytes, sector.view);
+    this.#device.write(this.#geometry.superblockSectors[copy], sector.bytes);
+    giveBackMemory(sector);
     this.#isUnflushed = true;
     this.#current = next;
     this.#currentCopy = copy;

@@ -15,6 +15,7 @@ import {
   SUPERBLOCK_MAGIC_LOW,
   SUPERBLOCK_SPACING_BYTES,
 } from './layout.ts';
+import { borrowMemory, giveBackMemory, type Memory } from './memory.ts';
 import { type StoreRules, soundRules } from './rules.ts';
 
 /** What a superblock copy says. All sectors are sectors of the partition. */
@@ -50,9 +51,13 @@ type BadCopy =
 export type SuperblockCopy = { readonly state: 'valid'; readonly superblock: Superblock } | BadCopy;
 
 /** Writes `superblock` as copy `copy` into `target`, one whole sector of the device. */
-export function encodeSuperblock(superblock: Superblock, copy: 0 | 1, target: Uint8Array): void {
+export function encodeSuperblock(
+  superblock: Superblock,
+  copy: 0 | 1,
+  target: Uint8Array,
+  view: DataView = viewOf(target),
+): void {
   target.fill(0);
-  const view = viewOf(target);
   view.setUint32(SUPERBLOCK.magicLow, SUPERBLOCK_MAGIC_LOW, true);
   view.setUint32(SUPERBLOCK.magicHigh, SUPERBLOCK_MAGIC_HIGH, true);
   view.setUint16(SUPERBLOCK.version, FORMAT_VERSION, true);
@@ -71,18 +76,22 @@ export function encodeSuperblock(superblock: Superblock, copy: 0 | 1, target: Ui
   setU64(view, SUPERBLOCK.payloadFloor, superblock.payloadFloor);
   setU64(view, SUPERBLOCK.regionEpoch, superblock.regionEpoch);
   setU64(view, SUPERBLOCK.lostSequence, superblock.lostSequence);
-  view.setUint32(SUPERBLOCK_CRC_OFFSET, crc32c(target.subarray(0, SUPERBLOCK_CRC_OFFSET), 0), true);
+  view.setUint32(SUPERBLOCK_CRC_OFFSET, crc32c(target, 0, SUPERBLOCK_CRC_OFFSET, 0), true);
 }
 
 /** Reads what `source` (at least 512 bytes) says as copy `copy`. Never throws for what it reads. */
-export function decodeSuperblock(source: Uint8Array, copy: 0 | 1, checksums = true): SuperblockCopy {
-  const view = viewOf(source);
+export function decodeSuperblock(
+  source: Uint8Array,
+  copy: 0 | 1,
+  checksums = true,
+  view: DataView = viewOf(source),
+): SuperblockCopy {
   const hasLow = view.getUint32(SUPERBLOCK.magicLow, true) === SUPERBLOCK_MAGIC_LOW;
   const hasHigh = view.getUint32(SUPERBLOCK.magicHigh, true) === SUPERBLOCK_MAGIC_HIGH;
   if (!hasLow && !hasHigh) return { state: 'blank', why: 'it does not start with STATEFS' };
   // A bit of the magic has rotted: nobody must be told to format this.
   if (!hasLow || !hasHigh) return { state: 'damaged', why: 'half of its STATEFS is damaged' };
-  const crc = crc32c(source.subarray(0, SUPERBLOCK_CRC_OFFSET), 0);
+  const crc = crc32c(source, 0, SUPERBLOCK_CRC_OFFSET, 0);
   if (checksums && view.getUint32(SUPERBLOCK_CRC_OFFSET, true) !== crc) {
     return { state: 'damaged', why: 'its checksum does not match' };
   }
@@ -254,29 +263,28 @@ const SPACING_UNITS: readonly number[] = [4096, 8192, 16_384, 32_768, 65_536];
  * @returns whether anything was written; it is the caller's to flush
  */
 export function eraseStaleCopies(device: BlockDevice, ownSector: number): boolean {
-  const buffer = new Uint8Array(device.sectorBytes);
+  const buffer = borrowMemory(device.sectorBytes);
   let erased = false;
   for (const unit of SPACING_UNITS) {
     const sector = unit / device.sectorBytes;
     if (sector === ownSector || sector >= device.sectorCount) continue;
     if (readCopy(device, sector, 1, buffer, true).state !== 'valid') continue;
-    device.write(sector, buffer.fill(0));
+    device.write(sector, buffer.bytes.fill(0));
     erased = true;
   }
+  giveBackMemory(buffer);
   return erased;
-}
-
-let scratch = new Uint8Array(0);
-
-/** A sector of memory, valid until the next call: an exploration reads superblocks thousands of times a second. */
-function scratchFor({ sectorBytes }: BlockDevice): Uint8Array {
-  if (scratch.length !== sectorBytes) scratch = new Uint8Array(sectorBytes);
-  return scratch;
 }
 
 /** Reads both copies from a device. An unreadable sector is a lost copy, not a failure. */
 export function readSuperblocks(device: BlockDevice, checksums = true): [SuperblockCopy, SuperblockCopy] {
-  const buffer = scratchFor(device);
+  const buffer = borrowMemory(device.sectorBytes);
+  const copies = readBoth(device, buffer, checksums);
+  giveBackMemory(buffer);
+  return copies;
+}
+
+function readBoth(device: BlockDevice, buffer: Memory, checksums: boolean): [SuperblockCopy, SuperblockCopy] {
   const first = readCopy(device, 0, 0, buffer, checksums);
   // The second copy's place follows from the unit, which the first copy tells; where it is lost, the places that
   // other units would give are tried.
@@ -325,14 +333,14 @@ export function readCopy(
   device: BlockDevice,
   sector: number,
   copy: 0 | 1,
-  buffer: Uint8Array,
+  buffer: Memory,
   checksums: boolean,
 ): SuperblockCopy {
   // An error that passes is no loss.
   for (let attempt = 0; attempt < 2; attempt++) {
     try {
-      device.read(sector, buffer);
-      return decodeSuperblock(buffer, copy, checksums);
+      device.read(sector, buffer.bytes);
+      return decodeSuperblock(buffer.bytes, copy, checksums, buffer.view);
     } catch (error) {
       if (codeOf(error) !== 'EIO') throw error;
     }
