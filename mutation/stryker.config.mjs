@@ -24,6 +24,8 @@ export default {
   incrementalFile: files.incremental,
   reporters: ['json', 'progress-append-only'],
   jsonReporter: { fileName: files.report },
+  // On a busy machine counting takes its time.
+  dryRunTimeoutMinutes: 30,
   timeoutMS: 5000,
   timeoutFactor: 2,
   allowConsoleColors: false,

@@ -11,10 +11,17 @@ export const FOLDERS = {
   },
   'src/faults': {
     quick: [
-      'test/faults/parts.test.ts',
+      'test/faults/version-index.test.ts',
+      'test/faults/version-nodes.test.ts',
+      'test/faults/version-pool.test.ts',
+      'test/faults/slot-table.test.ts',
+      'test/faults/sector-index.test.ts',
+      'test/faults/image-count.test.ts',
+      'test/faults/latency.test.ts',
       'test/faults/choices.test.ts',
-      'test/faults/disk-state.test.ts',
       'test/faults/media.test.ts',
+      'test/faults/media-overlay.test.ts',
+      'test/faults/disk-state.test.ts',
       'test/faults/simulated-disk.test.ts',
     ],
     slow: [

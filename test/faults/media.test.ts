@@ -1,15 +1,23 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { codeOf, VirtualClock } from '../../src/core/index.ts';
 import {
   describeFault,
+  explorableFaultKinds,
   formatMedia,
+  isPassing,
   type MediaFaultKind,
+  type MediaState,
   mediaFaultKinds,
   parseMedia,
   RecordedChoices,
   resolveMedia,
   SimulatedDisk,
 } from '../../src/faults/index.ts';
+import { afterPowerCut, mended } from '../../src/faults/media.ts';
+import { holdProperty } from '../property/replay.ts';
+
+const FILE = 'test/faults/media.test.ts';
 
 const filled = (fill: number, sectors = 1) => new Uint8Array(512 * sectors).fill(fill);
 
@@ -195,20 +203,108 @@ it('a clone goes its own way', () => {
   expect(copy.counts.media).toEqual({});
 });
 
-it('options that make no sense are refused, and go through one word', () => {
+it('options that make no sense are refused', () => {
   expect(() => resolveMedia({ kinds: [] })).toThrow(/at least one of bit-rot/);
   expect(() => resolveMedia({ kinds: ['rot' as never] })).toThrow(/got string "rot"/);
+  expect(() => resolveMedia({ kinds: ['bit-rot', 'rot' as never, 'lost-write'] })).toThrow(/got string "rot"/);
   expect(() => resolveMedia({ kinds: 'bit-rot' as never })).toThrow(TypeError);
-  expect(() => resolveMedia({ kinds: ['bit-rot'], maxFaults: 0 })).toThrow(/maxFaults/);
-  expect(() => resolveMedia({ kinds: ['bit-rot'], rotStepBytes: 0.5 })).toThrow(/rotStepBytes/);
-  expect(() => diskWith(['hung-request'], [])).toThrow(/clock/);
-  const resolved = resolveMedia({ kinds: ['lost-write', 'bit-rot'], maxFaults: 3 });
-  expect(resolved.kinds).toEqual(['bit-rot', 'lost-write']);
-  expect(parseMedia(formatMedia(resolved))).toEqual(resolved);
-  for (const text of ['', 'bit-rot', 'bit-rot/x/64/0/9', 'rot/1/64/0/9']) expect(() => parseMedia(text)).toThrow();
-  for (const kind of mediaFaultKinds) {
-    expect(describeFault({ kind, sector: 1, sectorCount: 2, detail: 9 })).toMatch(
-      new RegExp(`^${kind.replace('-', ' ')}`),
-    );
+  const wrong: [object, RegExp][] = [
+    [{ maxFaults: 0 }, /maxFaults/],
+    [{ maxFaults: 17 }, /maxFaults/],
+    [{ rotStepBytes: 0 }, /rotStepBytes/],
+    [{ rotStepBytes: 0.5 }, /rotStepBytes/],
+    [{ rotStepBytes: 4097 }, /rotStepBytes/],
+    [{ zone: { firstSector: -1, sectorCount: 1 } }, /zone.firstSector/],
+    [{ zone: { firstSector: 0, sectorCount: 0 } }, /zone.sectorCount/],
+  ];
+  for (const [options, message] of wrong) {
+    expect(() => resolveMedia({ kinds: ['bit-rot'], ...options })).toThrow(message);
   }
+  expect(() => diskWith(['hung-request'], [])).toThrow(/clock/);
+  expect(() => diskWith(['bit-rot', 'latency-spike'], [])).toThrow(/clock/);
+});
+
+const OPTIONS = 'options have defaults, are put in order, and go through one word';
+it(OPTIONS, () => {
+  const zone = { firstSector: 0, sectorCount: Number.MAX_SAFE_INTEGER };
+  expect(resolveMedia({ kinds: ['bit-rot'] })).toEqual({ kinds: ['bit-rot'], maxFaults: 1, rotStepBytes: 64, zone });
+  const property = fc.property(
+    fc.subarray([...mediaFaultKinds], { minLength: 1 }),
+    fc.record({
+      maxFaults: fc.integer({ min: 1, max: 16 }),
+      rotStepBytes: fc.integer({ min: 1, max: 4096 }),
+      zone: fc.record({ firstSector: fc.nat(), sectorCount: fc.integer({ min: 1 }) }),
+    }),
+    (kinds, rest) => {
+      const resolved = resolveMedia({ kinds: [...kinds, ...kinds].reverse(), ...rest });
+      expect(resolved).toEqual({ kinds, ...rest });
+      expect(parseMedia(formatMedia(resolved))).toEqual(resolved);
+    },
+  );
+  holdProperty(FILE, OPTIONS, property, { numRuns: 50 });
+  for (const text of ['', 'bit-rot', 'bit-rot/x/64/0/9', 'rot/1/64/0/9']) expect(() => parseMedia(text)).toThrow();
+});
+
+it('a fault is described in a few words', () => {
+  const words = mediaFaultKinds.map((kind) => describeFault({ kind, sector: 4, sectorCount: 3, detail: 9 }));
+  expect(words).toEqual([
+    'bit rot: bit 1 of byte 1 of sectors 4..6 is flipped',
+    "latent error: sectors 4..6 can't be read",
+    'stale read: sectors 4..6 reads as before its last write',
+    'misdirected read: sectors 4..6 reads from sector 9',
+    'misdirected write: sectors 4..6 goes to sector 9',
+    'lost write: sectors 4..6 is acknowledged, and not written',
+    'lying flush: it makes nothing durable',
+    'read error: sectors 4..6, once',
+    'write error: sectors 4..6, of which 9 written',
+    'flush error: what was in the cache will not be made durable',
+    'latency spike',
+    'hung request: sectors 4..6 never completes',
+  ]);
+  const rot = { kind: 'bit-rot', sector: 7, sectorCount: 1, detail: 511 * 8 + 7 } as const;
+  expect(describeFault(rot)).toBe('bit rot: bit 7 of byte 511 of sector 7 is flipped');
+  const hung = { kind: 'hung-request', sector: 0, sectorCount: 0, detail: 0 } as const;
+  expect(describeFault(hung)).toBe('hung request: a flush never completes');
+  expect(describeFault({ ...hung, sectorCount: 1 })).toBe('hung request: sector 0 never completes');
+});
+
+describe('what is wrong with the medium', () => {
+  const active = (kind: MediaFaultKind, sector: number, version: number) => ({
+    fault: { kind, sector, sectorCount: 1, detail: 0 },
+    version,
+  });
+  const kinds = ['bit-rot', 'latent-error', 'stale-read', 'misdirected-read'] as const;
+  const state: MediaState = {
+    fired: 9,
+    active: kinds.flatMap((kind) => [active(kind, 3, 1), active(kind, 3, 2), active(kind, 4, 1)]),
+    isHung: false,
+  };
+  const left = ({ active: all }: MediaState) => all.map(({ fault, version }) => [fault.kind, fault.sector, version]);
+
+  it('is mended by a rewrite, but for reads that go elsewhere: of the version written, or of any', () => {
+    const all = left(state);
+    const isHit = ([kind, sector]: (typeof all)[number]) => kind !== 'misdirected-read' && sector === 3;
+    const one = mended(state, 3, 2);
+    expect(left(one)).toEqual(all.filter((each) => !(isHit(each) && each[2] === 2)));
+    expect(left(mended(state, 3, undefined))).toEqual(all.filter((each) => !isHit(each)));
+    expect({ ...one, active: [] }).toEqual({ fired: 9, active: [], isHung: false });
+    expect([mended(state, 5, undefined), mended(state, 3, 7)]).toEqual([state, state]);
+  });
+
+  it('goes with the power if it was in the controller, and stays if it is on the medium', () => {
+    const after = afterPowerCut({ ...state, isHung: true });
+    expect([after.fired, after.isHung]).toEqual([9, false]);
+    expect(left(after)).toEqual(left(state).filter(([kind]) => kind === 'bit-rot' || kind === 'latent-error'));
+    expect(afterPowerCut(state)).toEqual(after);
+    expect(afterPowerCut({ fired: 2, active: [], isHung: true })).toEqual({ fired: 2, active: [], isHung: false });
+    expect(afterPowerCut(after)).toEqual(after);
+  });
+
+  it('is passing where the next power cut may end it', () => {
+    expect(mediaFaultKinds.filter(isPassing)).toEqual(['stale-read', 'misdirected-read', 'read-error', 'hung-request']);
+  });
+
+  it('can be explored, unless it is only about time', () => {
+    expect(mediaFaultKinds.filter((kind) => !explorableFaultKinds.includes(kind))).toEqual(['latency-spike']);
+  });
 });
