@@ -76,7 +76,6 @@ export class Snapshot {
 
   /** Lets go of it. Allowed at any time. */
   close(): void {
-    if (this.#isClosed) return;
     this.#isClosed = true;
     this.#host.ended(this);
   }

@@ -2,12 +2,14 @@ import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
 import { MemoryDevice } from '../../src/blockdev/index.ts';
 import { codeOf, toHex, VirtualClock } from '../../src/core/index.ts';
+import { encode, MAX_ENVELOPE_BYTES, sha256, wrap } from '../../src/envelope/index.ts';
 import { explore } from '../../src/explore/index.ts';
 import {
   type ExportSummary,
   exportStore,
   format,
   importStore,
+  inspect,
   open,
   readExport,
   type StateFs,
@@ -248,6 +250,263 @@ describe('a damaged export', () => {
       }),
       { numRuns: 200 },
     );
+  });
+});
+
+describe('an export that lies under a good SHA-256', () => {
+  const HEADER = sample().subarray(0, 16);
+
+  interface Lengths {
+    readonly kind?: number;
+    readonly zero?: number;
+    readonly key?: number;
+    readonly envelope?: number;
+    readonly payload?: number;
+  }
+
+  /** The head of an entry. */
+  function head({ kind = 1, zero = 0, key = 0, envelope = 0, payload = 0 }: Lengths): Uint8Array {
+    const bytesOf = new Uint8Array(12);
+    const view = new DataView(bytesOf.buffer);
+    bytesOf.set([kind, zero]);
+    view.setUint16(2, key, true);
+    view.setUint32(4, envelope, true);
+    view.setUint32(8, payload, true);
+    return bytesOf;
+  }
+
+  function record(key: string, payload: Uint8Array, told: Uint8Array = payload): Uint8Array {
+    const name = new TextEncoder().encode(key);
+    const envelope = encode(wrap(told, META));
+    return joined([
+      head({ key: name.length, envelope: envelope.length, payload: payload.length }),
+      name,
+      envelope,
+      payload,
+    ]);
+  }
+
+  function sealed(
+    header: Uint8Array,
+    entries: readonly Uint8Array[],
+    count = entries.length,
+    end: Lengths = {},
+  ): Uint8Array {
+    const number = new Uint8Array(8);
+    new DataView(number.buffer).setBigUint64(0, BigInt(count), true);
+    const all = joined([header, ...entries, head({ kind: 2, ...end }), number]);
+    return joined([all, sha256(all)]);
+  }
+
+  const reading = (all: Uint8Array): string => {
+    try {
+      return `${summaryOf(readExport([all])).keys} keys`;
+    } catch (error) {
+      return `${codeOf(error)} ${(error as Error).message.replace('the export is damaged at ', '').replace(': export the store again', '')}`;
+    }
+  };
+  const a = record('/state/a', bytes(3));
+  const b = record('/state/b', bytes(4));
+
+  it.each<[string, Uint8Array, string]>([
+    ['nothing', sealed(HEADER, [a, b]), '2 keys'],
+    [
+      'the number of records',
+      sealed(HEADER, [a, b], 3),
+      `EINTEGRITY byte ${16 + a.length + b.length + 20}: expected 3 records, got 2`,
+    ],
+    [
+      'the order of keys',
+      sealed(HEADER, [b, a]),
+      `EINTEGRITY byte ${16 + b.length}: /state/a does not come after the key before`,
+    ],
+    [
+      'a key that comes twice',
+      sealed(HEADER, [a, a]),
+      `EINTEGRITY byte ${16 + a.length}: /state/a does not come after the key before`,
+    ],
+    [
+      'a key that no store has',
+      sealed(HEADER, [record('/other', bytes(3))]),
+      'EINTEGRITY byte 16: its key is none that a store would take',
+    ],
+    ['no key', sealed(HEADER, [head({})]), 'EINTEGRITY byte 16: its key is none that a store would take'],
+    [
+      'the bytes of a payload',
+      sealed(HEADER, [record('/state/a', bytes(3), bytes(3, 2))]),
+      'EINTEGRITY byte 16: the payload of /state/a does not match its envelope',
+    ],
+    [
+      'the length of a payload',
+      sealed(HEADER, [record('/state/a', bytes(3), bytes(4))]),
+      'EINTEGRITY byte 16: the payload of /state/a does not match its envelope',
+    ],
+    [
+      'a byte that is zero',
+      sealed(HEADER, [a.map((byte, i) => (i === 1 ? 1 : byte))]),
+      'EINTEGRITY byte 16: the head of its entry is not all zero',
+    ],
+    [
+      'a byte of the end that is zero',
+      sealed(HEADER, [], 0, { zero: 1 }),
+      'EINTEGRITY byte 16: the head of its entry is not all zero',
+    ],
+    ['a kind', sealed(HEADER, [a.map((byte, i) => (i === 0 ? 3 : byte))]), 'EINTEGRITY byte 16: an entry of kind 3'],
+    ['an end with a key', sealed(HEADER, [], 0, { key: 1 }), 'EINTEGRITY byte 16: an entry of kind 2'],
+    ['an end with an envelope', sealed(HEADER, [], 0, { envelope: 1 }), 'EINTEGRITY byte 16: an entry of kind 2'],
+    ['an end with a payload', sealed(HEADER, [], 0, { payload: 1 }), 'EINTEGRITY byte 16: an entry of kind 2'],
+    [
+      'the envelope',
+      sealed(HEADER, [head({ key: 8, envelope: 1 }), new TextEncoder().encode('/state/a'), new Uint8Array(1)]),
+      'EINTEGRITY byte 16: the envelope of /state/a: ',
+    ],
+    [
+      'a key of 256 bytes',
+      joined([HEADER, head({ key: 256 })]),
+      'EINTEGRITY byte 16: no record has 256 bytes of key, 0 of envelope and 0 of payload',
+    ],
+    ['a key of 255 bytes', joined([HEADER, head({ key: 255 })]), 'EINTEGRITY byte 28: it ends within a key'],
+    [
+      'an envelope that is too long',
+      joined([HEADER, head({ envelope: MAX_ENVELOPE_BYTES + 1 })]),
+      `EINTEGRITY byte 16: no record has 0 bytes of key, ${MAX_ENVELOPE_BYTES + 1} of envelope and 0 of payload`,
+    ],
+    [
+      'an envelope as long as it can be',
+      joined([HEADER, head({ key: 8, envelope: MAX_ENVELOPE_BYTES }), new TextEncoder().encode('/state/a')]),
+      'EINTEGRITY byte 36: it ends within an envelope',
+    ],
+    [
+      'a payload that is too long',
+      joined([HEADER, head({ payload: (64 << 20) + 1 })]),
+      'EINTEGRITY byte 16: no record has 0 bytes of key, 0 of envelope and 67108865 of payload',
+    ],
+    [
+      'a payload as long as it can be',
+      joined([HEADER, head({ key: 8, payload: 64 << 20 })]),
+      'EINTEGRITY byte 28: it ends within a key',
+    ],
+    [
+      'its SHA-256',
+      sealed(HEADER, [a]).map((byte, i, all) => (i === all.length - 1 ? byte ^ 1 : byte)),
+      `EINTEGRITY byte ${16 + a.length + 52}: its SHA-256 does not match`,
+    ],
+    [
+      'where it ends',
+      joined([sealed(HEADER, [a]), new Uint8Array(1)]),
+      `EINTEGRITY byte ${16 + a.length + 52}: something follows behind its end`,
+    ],
+  ])('about %s is told by what it is', (_name, all, expected) => {
+    expect(reading(all).slice(0, expected.length)).toBe(expected);
+  });
+
+  it('in any byte of its header that is zero', () => {
+    for (let at = 10; at < 16; at++) {
+      expect(
+        reading(
+          sealed(
+            HEADER.map((byte, i) => (i === at ? 1 : byte)),
+            [a],
+          ),
+        ),
+      ).toBe('EINTEGRITY byte 10: its header is not all zero');
+    }
+  });
+
+  it('about what it holds ends where it is cut, whatever its pieces', () => {
+    const all = sealed(HEADER, [a, b]);
+    for (let length = 0; length < all.length; length++) {
+      for (const size of [1, 7, 1000]) {
+        const cut = (): unknown => summaryOf(readExport(inPieces(all.subarray(0, length), size)));
+        expect(cut).toThrow(new RegExp(`damaged at byte ${length}: it ends within `));
+      }
+    }
+  });
+
+  it('a device that fails while it is read is EIO, and a defect stays one', () => {
+    const failing = (thrown: () => never): (() => unknown) => {
+      function* pieces(): Generator<Uint8Array> {
+        yield HEADER;
+        thrown();
+      }
+      return () => summaryOf(readExport(pieces()));
+    };
+    expect(codeThrown(failing(ioError))).toBe('EIO');
+    expect(
+      failing(() => {
+        throw new RangeError('a defect');
+      }),
+    ).toThrow(RangeError);
+    const told: string[] = [];
+    const inner = formatted();
+    open(inner).putAtomic('/state/a', bytes(3));
+    const device = new FailingDevice(inner);
+    const store = reopen(device);
+    device.before = () => ioError();
+    expect(codeThrown(() => joined(exportStore(store, { onLost: (key) => told.push(key) })))).toBe('EIO');
+    expect(told).toEqual([]);
+  });
+
+  it('comes to the same whether it is written or read, in no empty piece', () => {
+    const store = open(formatted());
+    for (const [key, size] of CONTENT) store.put(key, bytes(size, size), { meta: META });
+    const writing = exportStore(store);
+    const pieces: Uint8Array[] = [];
+    let next = writing.next();
+    for (; next.done !== true; next = writing.next()) pieces.push(next.value.slice());
+    expect(pieces.every(({ length }) => length > 0)).toBe(true);
+    expect(next.value).toEqual(summaryOf(readExport(pieces)));
+    expect(next.value).toMatchObject({ keys: 5, payloadBytes: 2537, bytes: sample().length });
+  });
+});
+
+describe('what an import makes', () => {
+  const imported = (values: readonly number[], options: Parameters<typeof importStore>[2] = {}) => {
+    const store = open(formatted(16_384), { budgets: { payloadBytes: 2 << 20 } });
+    for (const [i, size] of values.entries()) {
+      store.put(`/state/${String(i).padStart(4, '0')}`, bytes(size, i), { meta: META });
+    }
+    const device = new FailingDevice(new MemoryDevice({ sectorCount: 16_384 }));
+    importStore(device, exportStore(store), options);
+    const { flushes } = device;
+    const shown = inspect(device);
+    return {
+      shown,
+      flushes,
+      counts: shown.groups.map(({ frames }) => frames.filter(({ type }) => type === 'temp').length),
+    };
+  };
+  const MIB = 1 << 20;
+
+  it('is closed, and what was asked for', () => {
+    const { shown } = imported([3], { storeId: new Uint8Array(16).fill(7), unitBytes: 4096 });
+    expect(shown.superblocks.find(({ inUse }) => inUse)?.fields).toMatchObject({
+      storeId: '07'.repeat(16),
+      unitBytes: 4096,
+      clean: true,
+    });
+  });
+
+  it('reads the clock that it was given', () => {
+    let asked = 0;
+    const clock = { monotonicMs: () => asked++, wallMs: () => 0 };
+    imported([3], { clock });
+    expect(asked).toBeGreaterThan(0);
+  });
+
+  it('stands in groups of 64 values, or of a mebibyte', () => {
+    expect(imported(new Array<number>(130).fill(3)).counts).toEqual([64, 64, 2]);
+    expect(imported([MIB / 2, MIB / 2, 1]).counts).toEqual([2, 1]);
+    expect(imported([MIB / 2, MIB / 2 + 1, 1]).counts).toEqual([1, 2]);
+    expect(imported([1, MIB, 1]).counts).toEqual([1, 1, 1]);
+    expect(imported([]).counts).toEqual([]);
+  });
+
+  it('is flushed for its frontiers and its end, not for each group', () => {
+    const one = imported([1, 1]);
+    const two = imported([1, 1, MIB - 1, 1]);
+    expect([one.counts, two.counts]).toEqual([[2], [2, 2]]);
+    expect(two.flushes).toBe(one.flushes);
   });
 });
 

@@ -1,19 +1,33 @@
 import { describe, expect, test } from 'vitest';
 import type { BlockDevice } from '../../src/blockdev/index.ts';
-import { sha256 } from '../../src/envelope/index.ts';
+import { equalBytes, VirtualClock } from '../../src/core/index.ts';
+import { encode, sha256, wrap } from '../../src/envelope/index.ts';
 import {
   type CheckResult,
   type FsckReport,
   fsck,
   type Inspection,
   inspect,
+  open,
+  type ScrubReport,
   type StoreRules,
   soundRules,
 } from '../../src/statefs/index.ts';
 import { SUPERBLOCK } from '../../src/statefs/layout.ts';
 import { encodeSuperblock, readSuperblocks, type Superblock } from '../../src/statefs/superblock.ts';
-import { bytes, deviceOf, FailingDevice, imageOf, ioError } from './helpers.ts';
-import { at, type Build, commit, erased, group, LogBuilder, type LogOptions, log, temp } from './log-builder.ts';
+import { bytes, codeThrown, deviceOf, FailingDevice, formatted, imageOf, ioError } from './helpers.ts';
+import {
+  at,
+  type Build,
+  commit,
+  erased,
+  group,
+  LogBuilder,
+  type LogOptions,
+  log,
+  type TempSaid,
+  temp,
+} from './log-builder.ts';
 import { expectPage } from './pages.ts';
 
 const PLACE = new URL('./findings.txt', import.meta.url);
@@ -391,5 +405,255 @@ describe('inspect shows all of', () => {
       if (--left === 0) throw new RangeError('a defect');
     };
     expect(() => inspect(device)).toThrow('a defect');
+  });
+});
+
+function textOfScrub({ verifiedBytes, verifiedValues, damaged, mended, findings }: ScrubReport): string {
+  const lines = [`${verifiedBytes} bytes, ${verifiedValues} values verified, ${damaged} damaged, ${mended} mended`];
+  for (const { part, sector, offsetBytes, keys: named, what, lost, mended: how } of findings) {
+    lines.push(`${part} at ${sector}, byte ${offsetBytes}, of [${named.join(' ')}]; ${what}; lost: ${lost}; ${how}`);
+  }
+  return lines.join('\n');
+}
+
+describe('a scrub says all of', () => {
+  const openable = DAMAGED.filter(([name]) => name !== 'copies of one generation');
+  const options = { compaction: 'manual', acceptStale: true, clock: new VirtualClock() } as const;
+
+  test.each(openable)('%s, found when the store was opened', (name, build) => {
+    const cases = [false, true].map((readOnly): [string, string] => {
+      const store = open(build().device, { ...options, readOnly });
+      return [
+        readOnly ? 'read-only' : 'for writing',
+        `${textOfScrub(store.scrub())}\nagain ${textOfScrub(store.scrub())}`,
+      ];
+    });
+    expectPage(PLACE, `scrub: ${name}`, new Map(cases));
+  });
+
+  const [, sound] = log('', closed(23, 3, { payloadFloor: 100 }), extent(), group(20, 3, { keys: keys.slice(1) }));
+  const places = [0, 8, 16, 17, 18, 19, 20, 21, 22, 100, 101, 104];
+  const spoiled = ({ device }: LogBuilder, ...sectors: number[]): void => {
+    for (const sector of sectors) device.write(sector, new Uint8Array(512).fill(0xa5));
+  };
+
+  test('sectors that went bad while the store was in use', () => {
+    const cases = [...places.map((place) => [place]), [0, 8], [18, 19], [20, 21], [16, 17, 18, 19, 20, 21, 22]].flatMap(
+      (gone) =>
+        [false, true].map((readOnly): [string, string] => {
+          const builder = sound();
+          const store = open(builder.device, { ...options, readOnly });
+          spoiled(builder, ...gone);
+          return [
+            `${gone}${readOnly ? ', read-only' : ''}`,
+            `${textOfScrub(store.scrub())}\nagain ${textOfScrub(store.scrub())}`,
+          ];
+        }),
+    );
+    expectPage(PLACE, 'scrub: sectors that went bad', new Map(cases));
+  });
+
+  test('sectors that the medium does not give, once or for good', () => {
+    const cases = places.flatMap((place) =>
+      [1, 2, 100].map((times): [string, string] => {
+        const device = new FailingDevice(sound().device);
+        const store = open(device, options);
+        let left = times;
+        device.before = (kind, sector) => {
+          if (kind === 'read' && sector === place && left-- > 0) ioError();
+        };
+        return [`${place}, ${times} times`, textOfScrub(store.scrub())];
+      }),
+    );
+    expectPage(PLACE, 'scrub: sectors that are not given', new Map(cases));
+  });
+
+  test('values that went bad after the log moved, and of which a copy is left behind', () => {
+    const cases = [
+      [],
+      [136],
+      [137],
+      [138],
+      [18],
+      [100],
+      [136, 16],
+      [16],
+      [137, 18],
+      [250],
+      [250, 100],
+      [250, 18],
+      [246],
+    ].map((gone): [string, string] => {
+      const builder = sound();
+      const store = open(builder.device, options);
+      store.compact();
+      spoiled(builder, ...gone);
+      return [`${gone}`, `${textOfScrub(store.scrub())}\nagain ${textOfScrub(store.scrub())}`];
+    });
+    expectPage(PLACE, 'scrub: copies left behind', new Map(cases));
+  });
+
+  test('its progress, step by step', () => {
+    const cases = [1, 512, 1024, 4096].flatMap((bytesOfStep) =>
+      [[], [0], [19], [104]].map((gone): [string, string] => {
+        const builder = sound();
+        const store = open(builder.device, options);
+        spoiled(builder, ...gone);
+        const told: number[] = [];
+        let report: ScrubReport | undefined;
+        while (report === undefined) {
+          report = store.scrubStep(bytesOfStep);
+          told.push(store.stats().scrubbedBytes);
+        }
+        return [`steps of ${bytesOfStep} bytes, ${gone} bad`, told.join(' ')];
+      }),
+    );
+    const large = open(formatted(16_384), options);
+    for (let i = 0; i < 40; i++) large.put(`/state/${i}`, bytes(500, i));
+    large.putAtomic('/state/large', bytes(300_000));
+    const told: string[] = [];
+    for (let report: ScrubReport | undefined; report === undefined; ) {
+      report = large.scrubStep(8192);
+      told.push(`${large.stats().scrubbedBytes}`);
+      // What is put meanwhile is not looked at; what is put again is not looked at twice.
+      if (told.length === 2) large.put('/state/later', bytes(600));
+      if (told.length === 7) large.put('/state/large', bytes(20));
+    }
+    cases.push(['a large value that is put again meanwhile', told.join(' ')]);
+    expectPage(PLACE, 'scrub: steps', new Map(cases));
+  });
+
+  test('more than it keeps: events tell of the rest', () => {
+    const inner = formatted(8192);
+    const device = new FailingDevice(inner);
+    let told = 0;
+    const store = open(device, { ...options, onEvent: ({ type }) => (told += type === 'scrub-damage' ? 1 : 0) });
+    for (let i = 0; i < 1050; i++) store.put(`/state/${i}`, bytes(1));
+    store.sync();
+    device.before = (kind, sector) => {
+      if (kind === 'read' && sector >= 16) ioError();
+    };
+    const { findings, damaged, mended, verifiedValues } = store.scrub();
+    expect(findings.length).toBe(1000);
+    expect([damaged, mended, verifiedValues]).toEqual([told, 0, 0]);
+    expect(damaged).toBeGreaterThanOrEqual(1051);
+  });
+
+  test('a defect: whatever is no failure of the device passes through, from each read', () => {
+    for (let nth = 1; nth < 1000; nth++) {
+      const builder = sound();
+      spoiled(builder, 101);
+      const device = new FailingDevice(builder.device);
+      const store = open(device, options);
+      let left = nth;
+      device.before = (kind) => {
+        if (kind === 'read' && --left === 0) throw new RangeError('a defect');
+      };
+      const code = codeThrown(() => store.scrub());
+      if (left > 0) {
+        expect(nth).toBeGreaterThan(10);
+        return;
+      }
+      expect(code).toBe('RangeError: a defect');
+    }
+  });
+
+  test('room that is missing: what could be put right stays, and is told', () => {
+    const device = formatted(64);
+    const store = open(device, options);
+    store.putAtomic('/state/a', bytes(1200));
+    store.compact();
+    while (codeThrown(() => store.putAtomic('/state/b', bytes(300))) === 'none');
+    const at = inspect(device).groups.find(({ frames }) =>
+      frames.some(({ operations }) => operations.some(({ key }) => key === '/state/a')),
+    );
+    const sector = at?.sector ?? 0;
+    device.write(sector + 1, new Uint8Array(512));
+    const report = store.scrub();
+    expect(report.findings.map(({ part, keys: named, mended }) => [part, named, mended])).toEqual([
+      ['log', ['/state/a'], 'moved'],
+      ['value', ['/state/a'], undefined],
+    ]);
+  });
+});
+
+describe('a value is read as it was committed, or not at all:', () => {
+  const value = bytes(40, 5);
+  const [, sound] = log(
+    '',
+    closed(20, 2),
+    group(18, 2, {
+      tempSaid: () => ({ payload: value }),
+      commitSaid: () => ({ entries: [{ key: '/state/2', payloadBytes: value.length, digest: sha256(value) }] }),
+    }),
+  );
+  const other = bytes(40, 6);
+  const wrapped = (payload: Uint8Array): Uint8Array => encode(wrap(payload, { subject: '', purpose: '', ts: 0 }));
+  const truth = { sequence: 2, key: '/state/2', payload: value, windowSectors: 2, durableSequence: 1 } as const;
+  const lies: readonly (readonly [string, TempSaid])[] = [
+    ['nothing', {}],
+    ['its type', { type: 2 }],
+    ['its number', { sequence: 1 }],
+    ['its life', { epoch: 9 }],
+    ['its length', { bodyBytes: 100 }],
+    ['its place', { sector: 17 }],
+    ['its payload', { payload: other, body: { envelope: wrapped(value) } }],
+    ['its payload and envelope', { payload: other }],
+    ['the length in its envelope', { body: { envelope: wrapped(value.subarray(1)) } }],
+    ['its envelope', { body: { envelope: wrapped(value).fill(0, 5) } }],
+  ];
+
+  const texts = (rules: StoreRules, hasCommit: boolean): [string, string][] =>
+    lies.map(([name, lie]) => {
+      const builder = sound();
+      if (!hasCommit) erased(19)(builder);
+      const told: string[] = [];
+      const store = open(builder.device, {
+        rules,
+        clock: new VirtualClock(),
+        onEvent: (event) => told.push(event.type === 'damage' ? JSON.stringify(event) : event.type),
+      });
+      told.length = 0;
+      builder.temp(18, { ...truth, ...lie });
+      const outcomes = [() => store.get('/state/2'), () => store.stat('/state/2')].map((use) => {
+        try {
+          const got = use();
+          return got instanceof Uint8Array
+            ? `${got.length} bytes${equalBytes(got, value) ? '' : ', other ones'}`
+            : 'stat';
+        } catch (error) {
+          return `${(error as { code?: string }).code} ${(error as Error).message}`;
+        }
+      });
+      return [name, [...outcomes, ...told].join('\n')];
+    });
+
+  test.each([
+    ['with its commit', soundRules, true],
+    ['without its commit', soundRules, false],
+    ['without checksums', { ...soundRules, checksums: false }, true],
+  ] as const)('%s', (name, rules, hasCommit) => {
+    expectPage(PLACE, `read: ${name}`, new Map(texts(rules, hasCommit)));
+  });
+
+  test('a device that fails is EIO, and a defect stays one', () => {
+    for (const [isLarge, place] of [
+      [false, 18],
+      [true, 18],
+      [true, 104],
+    ] as const) {
+      const [, large] = log('', closed(20, 2, { payloadFloor: 100 }), extent(100, {}, sha256(payload), '/state/2'));
+      const device = new FailingDevice((isLarge ? large : sound)().device);
+      const store = open(device, { clock: new VirtualClock() });
+      const failing = (thrown: () => never): void => {
+        device.before = (kind, sector) => (kind === 'read' && sector === place ? thrown() : undefined);
+      };
+      failing(ioError);
+      expect(codeThrown(() => store.get('/state/2'))).toBe('EIO');
+      failing(() => {
+        throw new RangeError('a defect');
+      });
+      expect(() => store.get('/state/2')).toThrow(RangeError);
+    }
   });
 });

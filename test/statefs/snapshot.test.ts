@@ -69,4 +69,27 @@ describe('a snapshot', () => {
     expect(codeThrown(() => last.get('/state/a'))).toBe('ECLOSED');
     expect(codeThrown(() => last.list())).toBe('ECLOSED');
   });
+
+  it('takes the same arguments as its store, and none once it is closed', () => {
+    const store = open(formatted());
+    for (const key of ['/state/a/1', '/state/a/2', '/state/b']) store.put(key, bytes(3));
+    const snapshot = store.snapshot();
+    expect(snapshot.list('/state/a/')).toEqual(['/state/a/1', '/state/a/2']);
+    expect(snapshot.list()).toEqual(store.list());
+    expect(snapshot.list('/state/', 0)).toEqual([]);
+    const uses = {
+      get: (key: unknown) => snapshot.get(key as string),
+      stat: (key: unknown) => snapshot.stat(key as string),
+      has: (key: unknown) => snapshot.has(key as string),
+    };
+    for (const use of Object.values(uses)) {
+      expect(codeThrown(() => use('/other/a'))).toBe('EINVAL');
+      expect(() => use(7)).toThrow(TypeError);
+    }
+    expect(codeThrown(() => snapshot.list('/other'))).toBe('EINVAL');
+    expect(() => snapshot.list('/state/', -1)).toThrow(/limit/);
+    snapshot.close();
+    for (const use of Object.values(uses)) expect(codeThrown(() => use('/state/b'))).toBe('ECLOSED');
+    expect(codeThrown(() => snapshot.list())).toBe('ECLOSED');
+  });
 });
