@@ -14,6 +14,7 @@ export const FOLDERS = {
       'test/faults/version-index.test.ts',
       'test/faults/version-nodes.test.ts',
       'test/faults/version-pool.test.ts',
+      'test/faults/version-lists.test.ts',
       'test/faults/slot-table.test.ts',
       'test/faults/sector-index.test.ts',
       'test/faults/image-count.test.ts',

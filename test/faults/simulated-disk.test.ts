@@ -1,11 +1,15 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 import { codeOf, equalBytes, Sfc32, VirtualClock } from '../../src/core/index.ts';
 import {
   ChoiceRecorder,
   chosenLatency,
+  type DiskProfile,
   fixedLatency,
+  type MediaFaultKind,
+  type OperationKind,
   type ProfileName,
+  profileOf,
   profiles,
   RandomChoices,
   RecordedChoices,
@@ -247,6 +251,372 @@ describe('a cut', () => {
       { numRuns: 100 },
     );
   });
+});
+
+describe('a disk that is told to lose power', () => {
+  const OPERATIONS: Readonly<Record<OperationKind, (disk: SimulatedDisk) => void>> = {
+    read: (disk) => disk.read(3, filled(1, 0)),
+    write: (disk) => disk.write(3, filled(1, 7)),
+    flush: (disk) => disk.flush(),
+    discard: (disk) => disk.discard(3, 1),
+    writeZeroes: (disk) => disk.writeZeroes(3, 1),
+  };
+  const kinds = Object.keys(OPERATIONS) as OperationKind[];
+
+  it.each(kinds)('at the nth %s, before it or in the midst of it, and at no other operation', (kind) => {
+    for (const when of ['before', 'during'] as const) {
+      const disk = new SimulatedDisk({ sectorCount: 16 });
+      disk.scheduleCut({ nth: 3, of: kind, when });
+      for (let i = 0; i < 2; i++) for (const each of kinds) OPERATIONS[each](disk);
+      for (const each of kinds.filter((other) => other !== kind)) OPERATIONS[each](disk);
+      const writes = disk.writeCount;
+      expect([disk.powered, disk.cutPending]).toEqual([true, true]);
+      expect(catching(() => OPERATIONS[kind](disk))).toBe('EPOWER');
+      expect([disk.powered, disk.cutPending, disk.counts.cuts]).toEqual([false, false, 1]);
+      const changes = when === 'during' && (kind === 'write' || kind === 'discard' || kind === 'writeZeroes');
+      expect(disk.writeCount - writes).toBe(changes ? 1 : 0);
+    }
+  });
+
+  it('at the next operation of any kind, in the midst of it, if nothing else is said', () => {
+    for (const kind of kinds) {
+      const disk = new SimulatedDisk({ sectorCount: 16 });
+      disk.scheduleCut({ nth: 5 });
+      disk.scheduleCut({ nth: 2 });
+      disk.write(0, filled(1, 1));
+      expect(catching(() => OPERATIONS[kind](disk))).toBe('EPOWER');
+      expect(disk.versionCount(3)).toBe(kind === 'write' ? 2 : 1);
+    }
+    expect(() => new SimulatedDisk({ sectorCount: 16 }).scheduleCut({ nth: 0 })).toThrow(/nth/);
+  });
+
+  it('once: a cut that came, or another before it, is not scheduled any more', () => {
+    const disk = new SimulatedDisk({ sectorCount: 16 });
+    disk.scheduleCut({ nth: 1 });
+    disk.cut();
+    disk.cut();
+    expect([disk.cutPending, disk.counts.cuts]).toEqual([false, 1]);
+    disk.powerOn();
+    disk.flush();
+    expect([disk.powered, disk.counts.cuts]).toEqual([true, 1]);
+  });
+
+  it('is asked for nothing by a second powerOn: what is open stays so', () => {
+    const disk = new SimulatedDisk({ sectorCount: 16 });
+    disk.write(3, filled(1, 1));
+    disk.powerOn('all-lost');
+    expect(valueAt(disk, 3)).toBe(1);
+    disk.cut();
+    disk.powerOn('all-kept');
+    disk.write(3, filled(1, 2));
+    disk.cut();
+    disk.powerOn();
+    disk.powerOn('all-lost');
+    expect([disk.versionCount(3), valueAt(disk, 3)]).toEqual([2, 2]);
+  });
+
+  it('is open again with the power, closed or not before', () => {
+    const disk = new SimulatedDisk({ sectorCount: 16 });
+    disk.close();
+    for (const kind of kinds) expect(catching(() => OPERATIONS[kind](disk))).toBe('ECLOSED');
+    const twin = disk.clone();
+    disk.cut();
+    expect(catching(() => disk.flush())).toBe('EPOWER');
+    disk.powerOn();
+    disk.flush();
+    expect(catching(() => twin.flush())).toBe('ECLOSED');
+    twin.reopen();
+    twin.flush();
+  });
+
+  it('refuses places that it does not have', () => {
+    const disk = new SimulatedDisk({ sectorCount: 16 });
+    for (const operation of [
+      () => disk.read(16, filled(1, 0)),
+      () => disk.write(15, filled(2, 0)),
+      () => disk.discard(16, 1),
+      () => disk.writeZeroes(15, 2),
+      () => disk.versionCount(16),
+    ]) {
+      expect(operation).toThrow(/sector/);
+    }
+    expect(disk.writeCount).toBe(0);
+  });
+
+  it('has the features of a disk with a cache, or of one without', () => {
+    const features = { flush: true, fua: true, discard: true, writeZeroes: true };
+    const disks = [{}, { writeCache: true }, { writeCache: false }].map(
+      (options) => new SimulatedDisk({ sectorCount: 16, ...options }),
+    );
+    expect(disks.map((disk) => disk.features)).toEqual(
+      [true, true, false].map((writeCache) => ({ ...features, writeCache })),
+    );
+    expect(disks.map((disk) => [disk.readOnly, disk.powered])).toEqual(disks.map(() => [false, true]));
+  });
+
+  it('without a cache, or with FUA, a write is durable when it returns, a discard is not', () => {
+    for (const writeCache of [true, false]) {
+      const disk = new SimulatedDisk({ sectorCount: 16, writeCache });
+      const dirty: number[] = [];
+      const note = () => dirty.push(disk.dirtySectorCount);
+      disk.write(0, filled(2, 1), { fua: true });
+      note();
+      disk.write(2, filled(2, 1), { fua: false });
+      note();
+      disk.writeZeroes(0, 2);
+      note();
+      expect(dirty).toEqual(writeCache ? [0, 2, 4] : [0, 0, 0]);
+      disk.flush();
+      disk.discard(2, 1);
+      expect([disk.dirtySectorCount, disk.versionCount(2)]).toEqual([0, 2]);
+    }
+  });
+});
+
+describe('what is counted', () => {
+  const CUT = [filled(2, 1), filled(2, 2)] as const;
+  /** Two sectors with one durable write and one that is not, cut. */
+  function cutDisk(profile: ProfileName = 'nvme-512'): SimulatedDisk {
+    const disk = new SimulatedDisk({ sectorCount: 16, profile });
+    disk.write(0, CUT[0]);
+    disk.flush();
+    disk.write(0, CUT[1]);
+    disk.cut();
+    return disk;
+  }
+  const nothing = { cuts: 1, lostSectors: 0, tornSectors: 0, tornWrites: 0, damagedPhysicalSectors: 0 };
+
+  it('sectors that hold less than their newest version, and writes of which some are kept and others lost', () => {
+    for (const [answers, lostSectors, tornWrites] of [
+      [[0, 0], 0, 0],
+      [[1, 0], 1, 1],
+      [[0, 1], 1, 1],
+      [[1, 1], 2, 0],
+    ] as const) {
+      const disk = cutDisk();
+      disk.powerOn(new RecordedChoices(answers));
+      for (let i = 0; i < 2; i++) disk.read(0, filled(2, 0));
+      expect(disk.counts).toEqual({ ...nothing, lostSectors, tornWrites, delayedOperations: 0, media: {} });
+    }
+  });
+
+  it('a write is torn once, however often', () => {
+    const disk = new SimulatedDisk({ sectorCount: 16 });
+    disk.write(0, filled(4, 2));
+    disk.cut();
+    disk.powerOn(new RecordedChoices([0, 1, 0, 1]));
+    disk.read(0, filled(4, 0));
+    expect(disk.counts).toMatchObject({ lostSectors: 2, tornWrites: 1 });
+  });
+
+  it('each lost write of a sector is lost: one of them may be kept elsewhere', () => {
+    const disk = new SimulatedDisk({ sectorCount: 16 });
+    disk.write(0, filled(2, 1));
+    disk.write(0, filled(2, 2));
+    disk.cut();
+    // The second write is kept in the first sector; both are lost in the second.
+    disk.powerOn(new RecordedChoices([0, 2]));
+    disk.read(0, filled(2, 0));
+    expect(disk.counts).toMatchObject({ lostSectors: 1, tornWrites: 1 });
+  });
+
+  it('a write is torn by what is found between two cuts', () => {
+    const disk = cutDisk();
+    disk.powerOn(new RecordedChoices([1]));
+    disk.read(0, filled(1, 0));
+    disk.cut();
+    disk.powerOn(new RecordedChoices([0]));
+    disk.read(1, filled(1, 0));
+    expect(disk.counts).toMatchObject({ cuts: 2, lostSectors: 1, tornWrites: 0 });
+  });
+
+  it('sectors torn inside, physical sectors damaged or not', () => {
+    const torn = cutDisk('harsh');
+    torn.powerOn(new RecordedChoices([1]));
+    torn.read(0, filled(1, 0));
+    expect(torn.counts).toMatchObject({ lostSectors: 1, tornSectors: 1 });
+    const whole = cutDisk('harsh');
+    whole.powerOn(new RecordedChoices([8]));
+    expect([whole.versionCount(0), valueAt(whole, 0)]).toEqual([9, 1]);
+    expect(whole.counts).toMatchObject({ lostSectors: 1, tornSectors: 0 });
+    for (const [answer, damagedPhysicalSectors] of [
+      [2, 1],
+      [0, 0],
+    ] as const) {
+      const disk = cutDisk('512e');
+      disk.powerOn(new RecordedChoices([answer]));
+      disk.read(0, filled(1, 0));
+      expect(disk.counts).toMatchObject({ damagedPhysicalSectors, lostSectors: 0 });
+    }
+  });
+
+  it('by a clone on its own from then on', () => {
+    const disk = cutDisk();
+    disk.powerOn(new RecordedChoices([1, 0]));
+    disk.read(0, filled(1, 0));
+    const twin = disk.clone();
+    twin.read(1, filled(1, 0));
+    expect(twin.counts).toMatchObject({ cuts: 1, lostSectors: 1, tornWrites: 1 });
+    expect(disk.counts).toMatchObject({ cuts: 1, lostSectors: 1, tornWrites: 0 });
+    disk.cut();
+    expect([disk.powered, twin.powered, disk.clone().powered]).toEqual([false, true, false]);
+    disk.scheduleCut({ nth: 1 });
+    expect(disk.clone().cutPending).toBe(false);
+  });
+
+  it('operations that took time', () => {
+    const clock = new VirtualClock();
+    const asked: [OperationKind, number][] = [];
+    const latency = {
+      latencyMs: (kind: OperationKind, sectorCount: number) => {
+        asked.push([kind, sectorCount]);
+        return sectorCount;
+      },
+    };
+    const disk = new SimulatedDisk({ sectorCount: 16, clock, latency });
+    disk.write(0, filled(3, 1));
+    disk.read(0, filled(2, 1));
+    disk.writeZeroes(0, 4);
+    disk.discard(0, 5);
+    disk.flush();
+    expect(asked).toEqual([
+      ['write', 3],
+      ['read', 2],
+      ['writeZeroes', 4],
+      ['discard', 5],
+      ['flush', 0],
+    ]);
+    expect([clock.monotonicMs(), disk.counts.delayedOperations]).toEqual([14, 4]);
+  });
+});
+
+describe('faults of the medium of a live disk', () => {
+  function diskWith(kinds: readonly MediaFaultKind[], answers: readonly number[], more: object = {}): SimulatedDisk {
+    const { writeCache, clock, ...media } = more as { writeCache?: boolean; clock?: VirtualClock };
+    return new SimulatedDisk({
+      sectorCount: 16,
+      ...(writeCache === undefined ? {} : { writeCache }),
+      ...(clock === undefined ? {} : { clock }),
+      media: { kinds, choices: new RecordedChoices(answers), ...media },
+    });
+  }
+
+  it('hit zeroing as they hit writing', () => {
+    const misdirected = diskWith(['misdirected-write'], [0, 1]);
+    misdirected.write(4, filled(2, 1));
+    misdirected.writeZeroes(4, 1);
+    expect([valueAt(misdirected, 4), valueAt(misdirected, 5)]).toEqual([1, 0]);
+    const failing = diskWith(['write-error'], [0, 2]);
+    failing.write(4, filled(3, 1));
+    expect(catching(() => failing.writeZeroes(4, 3))).toBe('EIO');
+    expect([4, 5, 6].map((sector) => valueAt(failing, sector))).toEqual([0, 1, 1]);
+    const stale = diskWith(['stale-read'], [1]);
+    stale.write(4, filled(1, 1));
+    stale.writeZeroes(4, 1);
+    stale.write(4, filled(1, 3));
+    stale.write(4, filled(1, 3));
+    expect(valueAt(stale, 4)).toBe(3);
+  });
+
+  it('leave nothing of a request that is lost: it is no write, and makes nothing durable', () => {
+    for (const writeCache of [true, false]) {
+      const disk = diskWith(['lost-write'], [0, 1, 1], { writeCache, maxFaults: 2 });
+      disk.write(4, filled(1, 1));
+      const [writes, dirty] = [disk.writeCount, disk.dirtySectorCount];
+      disk.write(4, filled(1, 2), { fua: true });
+      disk.writeZeroes(4, 1);
+      expect([disk.writeCount, disk.dirtySectorCount]).toEqual([writes, dirty]);
+      expect(disk.counts.media).toEqual({ 'lost-write': 2 });
+      expect(valueAt(disk, 4)).toBe(1);
+    }
+  });
+
+  it('leave in doubt what failed, even with FUA or without a cache', () => {
+    for (const writeCache of [true, false]) {
+      for (const act of [
+        (disk: SimulatedDisk) => disk.write(4, filled(2, 2), { fua: true }),
+        (disk: SimulatedDisk) => disk.writeZeroes(4, 2),
+      ]) {
+        const disk = diskWith(['write-error'], [0, 3], { writeCache });
+        disk.write(4, filled(2, 1), { fua: true });
+        expect(catching(() => act(disk))).toBe('EIO');
+        expect([4, 5].map((sector) => disk.versionCount(sector))).toEqual([2, 2]);
+        expect(disk.dirtySectorCount).toBe(2);
+      }
+    }
+  });
+
+  it('make durable what a FUA write wrote, where it went', () => {
+    const disk = diskWith(['misdirected-write'], [1]);
+    disk.write(4, filled(1, 9), { fua: true });
+    expect([disk.dirtySectorCount, disk.versionCount(5), valueAt(disk, 5)]).toEqual([0, 1, 9]);
+  });
+
+  it('are decided anew each time that the power comes back', () => {
+    const disk = diskWith(['read-error'], [0, 0, 1]);
+    disk.write(4, filled(1, 1));
+    for (let i = 0; i < 3; i++) expect(valueAt(disk, 4)).toBe(1);
+    disk.cut();
+    disk.powerOn();
+    expect(valueAt(disk, 4)).toBe(1);
+    disk.cut();
+    disk.powerOn();
+    expect(catching(() => valueAt(disk, 4))).toBe('EIO');
+  });
+
+  it('take the time that they are told to', () => {
+    for (const [given, spikeMs, timeoutMs] of [
+      [{}, 1000, 30_000],
+      [{ spikeMs: 7, timeoutMs: 90 }, 7, 90],
+    ] as const) {
+      const clock = new VirtualClock();
+      const disk = diskWith(['latency-spike', 'hung-request'], [2, 1], { clock, maxFaults: 2, ...given });
+      disk.write(4, filled(1, 1));
+      expect(clock.monotonicMs()).toBe(spikeMs);
+      expect(catching(() => disk.flush())).toBe('EIO');
+      expect(clock.monotonicMs()).toBe(spikeMs + timeoutMs);
+      expect(disk.counts.media).toEqual({ 'latency-spike': 1, 'hung-request': 1 });
+    }
+  });
+
+  it('take no time if they are none that do', () => {
+    const clock = new VirtualClock();
+    const disk = diskWith(['lost-write'], [1], { clock });
+    disk.write(4, filled(1, 1));
+    expect(clock.monotonicMs()).toBe(0);
+  });
+
+  it('are remembered by a clone: what was there before, what has fired', () => {
+    const disk = diskWith(['stale-read'], [0, 1]);
+    disk.write(4, filled(1, 1));
+    disk.write(4, filled(1, 2));
+    const twin = disk.clone();
+    disk.write(4, filled(1, 3));
+    // They share what decides.
+    expect([valueAt(disk, 4), valueAt(twin, 4)]).toEqual([3, 1]);
+    expect([disk.counts.media, twin.counts.media]).toEqual([{}, { 'stale-read': 1 }]);
+    expect(new SimulatedDisk({ sectorCount: 16 }).mediaPending).toEqual([]);
+  });
+});
+
+test('a profile of its own is taken as it is', () => {
+  const profile: DiskProfile = {
+    ...profiles.harsh,
+    name: 'own',
+    sectorBytes: 1024,
+    physicalSectorBytes: 2048,
+    tearStepBytes: 512,
+  };
+  const disk = new SimulatedDisk({ sectorCount: 16, profile });
+  expect([disk.profile, disk.sectorBytes, disk.physicalSectorBytes, disk.sectorCount]).toEqual([
+    profile,
+    1024,
+    2048,
+    16,
+  ]);
+  disk.write(0, filled(1, 1, 1024));
+  expect(disk.versionCount(0)).toBe(3);
+  for (const none of [null, undefined, 'toString', 5]) expect(() => profileOf(none as never)).toThrow(RangeError);
 });
 
 describe('a disk of 1 PiB', () => {
