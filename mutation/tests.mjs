@@ -18,6 +18,7 @@ export const FOLDERS = {
       'test/faults/slot-table.test.ts',
       'test/faults/sector-index.test.ts',
       'test/faults/image-count.test.ts',
+      'test/faults/profiles.test.ts',
       'test/faults/latency.test.ts',
       'test/faults/choices.test.ts',
       'test/faults/media.test.ts',

@@ -135,7 +135,7 @@ export class DepthFirst implements Enumeration {
       const [first] = part;
       if (first === undefined) return [];
       const start = [...this.#values.slice(0, first.at), this.#values[first.at]! + 1];
-      const fixed = number === 0 && half < open.length ? part.at(-1)!.at : this.#floor;
+      const fixed = number === 0 ? part.at(-1)!.at : this.#floor;
       return [{ start, fixed, share: part.reduce((sum, { share }) => sum + share, 0) }];
     });
   }

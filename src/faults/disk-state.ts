@@ -381,6 +381,7 @@ export class DiskState {
     this.#dirtyCount = 0;
     this.#stamp = 0;
     this.#cutStamp = 0;
+    this.media = noMediaFaults;
   }
 
   clone(): DiskState {

@@ -65,8 +65,6 @@ export class MediaOverlay {
   readonly #askedSectors = new Set<number>();
   readonly #sources: OverlaySources;
 
-  /**
-   */
   constructor(state: DiskState, options: Required<MediaOptions>, onFault: FaultListener, sources: OverlaySources = {}) {
     this.#state = state;
     this.#options = options;
@@ -229,7 +227,7 @@ export class MediaOverlay {
     if (fault.sector !== sector || version !== this.#state.topVersion(sector)) return;
     if (fault.kind === 'latent-error') throw errorOf(fault);
     if (fault.kind === 'bit-rot') target[at + (fault.detail >>> 3)]! ^= 1 << (fault.detail & 7);
-    if (fault.kind === 'stale-read') target.set(this.#previous(sector) ?? [], at);
+    if (fault.kind === 'stale-read') target.set(this.#previous(sector)!, at);
   }
 }
 

@@ -188,7 +188,7 @@ export class SimulatedDisk implements BlockDevice {
     if (cut) this.#cutInFlight();
     if (plan.error !== undefined) throw plan.error;
     const isDurable = options?.fua === true || !this.features.writeCache;
-    if (isDurable && plan.sectorCount > 0) this.#state.settle(plan.sector, plan.sectorCount);
+    if (isDurable) this.#state.settle(plan.sector, plan.sectorCount);
   }
 
   flush(): void {
@@ -219,7 +219,7 @@ export class SimulatedDisk implements BlockDevice {
     }
     if (cut) this.#cutInFlight();
     if (plan.error !== undefined) throw plan.error;
-    if (!this.features.writeCache && plan.sectorCount > 0) this.#state.settle(plan.sector, plan.sectorCount);
+    if (!this.features.writeCache) this.#state.settle(plan.sector, plan.sectorCount);
   }
 
   close(): void {
@@ -291,11 +291,11 @@ export class SimulatedDisk implements BlockDevice {
 
   /** A disk's faults are decided anew each time it is powered on; what has gone wrong with the medium stays. */
   #overlayOn(state: DiskState): MediaOverlay | undefined {
-    const { media } = this.#options;
-    if (media === undefined || this.#resolved === undefined) return undefined;
+    if (this.#resolved === undefined) return undefined;
+    const { choices } = this.#options.media!;
     const note = (fault: MediaFault) => this.#fire(fault);
     return new MediaOverlay(state, this.#resolved, note, {
-      choices: media.choices,
+      choices,
       previous: (sector) => this.#previous.get(sector),
     });
   }
@@ -303,8 +303,8 @@ export class SimulatedDisk implements BlockDevice {
   #fire({ kind }: MediaFault): void {
     this.#counts.media[kind] = (this.#counts.media[kind] ?? 0) + 1;
     const { media, clock } = this.#options;
-    if (kind === 'latency-spike') clock?.advance(media?.spikeMs ?? 1000);
-    if (kind === 'hung-request') clock?.advance(media?.timeoutMs ?? 30_000);
+    if (kind === 'latency-spike') clock!.advance(media!.spikeMs ?? 1000);
+    if (kind === 'hung-request') clock!.advance(media!.timeoutMs ?? 30_000);
   }
 
   /** Keeps what a write is about to replace. */
@@ -336,7 +336,7 @@ export class SimulatedDisk implements BlockDevice {
   #delay(ms: number): void {
     if (ms === 0) return;
     this.#counts.delayedOperations++;
-    this.#options.clock?.advance(ms);
+    this.#options.clock!.advance(ms);
   }
 
   #cutInFlight(): never {
@@ -347,7 +347,6 @@ export class SimulatedDisk implements BlockDevice {
   #count(resolution: Resolution): void {
     const counts = this.#counts;
     if (resolution.kind === 'damaged') counts.damagedPhysicalSectors++;
-    if (resolution.kind !== 'version') return;
     if (resolution.index > 0) counts.lostSectors++;
     if (resolution.stamp < 0) counts.tornSectors++;
     for (const stamp of resolution.lostStamps) this.#fate(stamp, LOST);

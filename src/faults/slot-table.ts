@@ -24,9 +24,10 @@ export class SlotTable {
   flags: Uint8Array;
   /** The version that was on top before the last write. */
   previous: Int32Array;
+  /** The generation in which a slot was last journaled. */
   #journaled: Int32Array;
+  /** Checkpoints made or undone. Until the first one every slot counts as journaled, and none is. */
   #generation = 0;
-  #journaling = false;
   /** Five numbers an entry: slot, top, list, flags, previous. */
   #journal: Int32Array = new Int32Array(1024);
   #journalLength = 0;
@@ -54,7 +55,7 @@ export class SlotTable {
 
   /** To be called before a slot's entries change. */
   touch(slot: number): void {
-    if (!this.#journaling || this.#journaled[slot] === this.#generation) return;
+    if (this.#journaled[slot] === this.#generation) return;
     this.#journaled[slot] = this.#generation;
     if (this.#journalLength + ENTRY > this.#journal.length)
       this.#journal = resized(this.#journal, this.#journal.length * 2);
@@ -69,7 +70,6 @@ export class SlotTable {
 
   /** Starts journaling, or nests. Checkpoints are undone in the reverse order. */
   checkpoint(): number {
-    this.#journaling = true;
     this.#generation++;
     return this.#journalLength;
   }

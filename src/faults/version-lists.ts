@@ -147,11 +147,11 @@ export class VersionLists {
 
   /** Gives back the memory of a list of which only `kept` remains. */
   drop(list: number, kept: number): void {
-    if (!this.#recycle || list === NO_NODE) return;
+    if (!this.#recycle) return;
     for (let node = list; node !== NO_NODE; node = this.#nodes.older[node]!) {
       const version = this.#nodes.version[node]!;
       // A version that is in the list again, further on, is given back there.
-      if (version > 0 && version !== kept && !this.#nodes.holds(this.#nodes.older[node]!, version)) {
+      if (version !== kept && !this.#nodes.holds(this.#nodes.older[node]!, version)) {
         this.#pool.release(version);
       }
     }
@@ -185,7 +185,7 @@ export class VersionLists {
   #pushTorn(head: number, version: number, stamp: number, cutStamp: number): number {
     let list = head;
     for (let node = head; node !== NO_NODE; node = this.#nodes.older[node]!) {
-      const wasDurable = Math.abs(this.#nodes.stamp[node]!) <= cutStamp || this.#nodes.stamp[node] === 0;
+      const wasDurable = Math.abs(this.#nodes.stamp[node]!) <= cutStamp;
       if (node === head || wasDurable) list = this.#pushTornOver(list, version, this.#nodes.version[node]!, stamp);
     }
     return list;

@@ -50,9 +50,9 @@ export class VersionPool {
     return this.#index === undefined ? this.#copy(sector) : this.#intern(sector, this.#index);
   }
 
-  /** Gives a number back for reuse. Not to be mixed with `rewind`. */
+  /** Gives a number back for reuse; zeros stay, and what is below them is none of its numbers. Not to be mixed with `rewind`. */
   release(version: number): void {
-    if (version !== ZERO_VERSION) this.#released.push(version);
+    if (version > ZERO_VERSION) this.#released.push(version);
   }
 
   /** Takes back every number from `size` on. */

@@ -348,3 +348,11 @@ describe('the disk state is the disk model, said plainly', () => {
     expect(isCaught(agreement(kindOf('nvme-512', false, false), model), { numRuns: 50, seed: 1 })).toBe(true);
   });
 });
+
+test('a state that is reset has forgotten what is wrong with the medium', () => {
+  const state = new DiskState(profiles['nvme-512'], 8, true);
+  const { media } = state;
+  state.media = { fired: 1, active: [], isHung: true };
+  state.reset();
+  expect(state.media).toEqual(media);
+});

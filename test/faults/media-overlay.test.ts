@@ -306,6 +306,15 @@ describe('what a fault does', () => {
     expect([...new Set(use.read(0, 2))]).toEqual([3, 4]);
   });
 
+  it('of a read that goes elsewhere: its sectors are not asked about', () => {
+    const kinds = ['misdirected-read', 'bit-rot', 'latent-error'] as const;
+    const use = new Use(stateWith(16, [[1], [2], [3], [4]]), { kinds, maxFaults: 3 }, [1, 1, 1, 1]);
+    expect([...new Set(use.read(0, 1))]).toEqual([2]);
+    expect(use.asked.length).toBe(1);
+    expect(outcomeOf(() => use.read(0, 2))).toBe('EIO');
+    expect(use.asked.length).toBe(2);
+  });
+
   it('of a sector: to it alone, wherever in the request it is', () => {
     const harmed = (kind: MediaFaultKind, answers: readonly number[]) => {
       const use = new Use(

@@ -48,6 +48,7 @@ test(SMALL, () => {
     const index = new SectorIndex(count, size);
     const sector = any % count;
     expect(index.dense).toBe(true);
+    expect(index.claim(0)).toBe(0);
     expect([index.find(sector), index.claim(sector), index.sectorOf(sector)]).toEqual([sector, sector, sector]);
     const slots = index.slotCount;
     expect(slots % size).toBe(0);

@@ -133,7 +133,9 @@ describe('memory that is used again', () => {
       const { lists, versions } = listsWith(whole, true, [1, 2, 3]);
       const at = (index: number) => versions[index] as number;
       lists.drop(listOf(lists, order.map(at)), at(kept));
-      const { size } = lists;
+      const { size, mark } = lists;
+      listOf(lists, [at(kept)]);
+      expect(lists.mark).toEqual(mark);
       const again = free.map(() => lists.add(filled(9), 0));
       expect([...again].sort()).toEqual(free.map(at).sort());
       expect(lists.size).toBe(size);

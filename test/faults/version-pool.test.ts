@@ -127,3 +127,10 @@ for (const interns of [false, true]) {
     holdProperty(FILE, title, property, { numRuns: 30 });
   });
 }
+
+test('without interning, numbers may be taken back instead of given back', () => {
+  const pool = new VersionPool(BYTES, false);
+  const numbers = [1, 2, 3].map((content) => pool.add(contentOf(content), 0));
+  pool.rewind(2);
+  expect([pool.size, pool.add(contentOf(9), 0), numberIn(pool.view(1))]).toEqual([2, numbers[1], 1]);
+});
