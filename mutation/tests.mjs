@@ -35,6 +35,14 @@ export const FOLDERS = {
   'src/statefs': {
     quick: [
       'test/statefs/guards.test.ts',
+      'test/statefs/geometry.test.ts',
+      'test/statefs/options.test.ts',
+      'test/statefs/keys.test.ts',
+      'test/statefs/space.test.ts',
+      'test/statefs/payload.test.ts',
+      'test/statefs/group.test.ts',
+      'test/statefs/calls.test.ts',
+      'test/statefs/log-writer.test.ts',
       'test/statefs/format.test.ts',
       'test/statefs/store.test.ts',
       'test/statefs/recovery-table.test.ts',
@@ -47,7 +55,6 @@ export const FOLDERS = {
       'test/statefs/fsck.test.ts',
       'test/statefs/transaction.test.ts',
       'test/statefs/compaction.test.ts',
-      'test/statefs/keys.test.ts',
       'test/statefs/damage.test.ts',
       'test/statefs/superblock.test.ts',
       'test/statefs/superblock-pair.test.ts',

@@ -311,7 +311,7 @@ export class LogWriter {
     const { strideSectors } = this.#geometry;
     if (endSector <= this.#superblocks.current.frontierSector + strideSectors) return;
     const flush = (): void => this.flush('commit');
-    if (endSector > this.#durableSector + strideSectors) flush();
+    if (this.hasUnflushed && endSector > this.#durableSector + strideSectors) flush();
     this.#guard('recording the frontier', true, () => this.#superblocks.advance(this.#frontier(), flush));
   }
 

@@ -1,9 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
+import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
 import { format, MAX_GROUP_OPERATIONS, open, type StoreEvent } from '../../src/statefs/index.ts';
+import { holdProperty } from '../property/replay.ts';
 import { bytes, codeThrown, deviceOf, FailingDevice, formatted, imageOf, ioError, reopen } from './helpers.ts';
 
+const FILE = 'test/statefs/compaction.test.ts';
 const SECTOR = 512;
 
 describe('compaction', () => {
@@ -137,6 +140,88 @@ describe('compaction', () => {
     const phases = events.flatMap((event) => (event.type === 'compaction' ? [event.phase] : []));
     expect(phases).toEqual(['started', 'finished']);
     expect(store.stats()).toMatchObject({ compactions: 1, compacting: false });
+  });
+});
+
+describe('compaction in any steps, with any changes between them', () => {
+  const KEYS = Array.from({ length: 12 }, (_, i) => `/state/${i}`);
+  const key = fc.constantFrom(...KEYS);
+  const length = fc.constantFrom(0, 3, 600, 1700, 2100, 5000, 9000);
+  const change = fc.oneof(
+    { arbitrary: fc.record({ what: fc.constant('put' as const), key, length }), weight: 3 },
+    { arbitrary: fc.record({ what: fc.constant('delete' as const), key }), weight: 2 },
+    {
+      arbitrary: fc.record({
+        what: fc.constant('transaction' as const),
+        puts: fc.uniqueArray(key, { maxLength: 6 }),
+        deletes: fc.uniqueArray(key, { maxLength: 3 }),
+        length,
+      }),
+      weight: 2,
+    },
+    { arbitrary: fc.record({ what: fc.constant('step' as const), count: fc.integer({ min: 1, max: 9 }) }), weight: 6 },
+    { arbitrary: fc.record({ what: fc.constantFrom('compact' as const, 'reopen' as const) }), weight: 1 },
+  );
+
+  test('leaves each value, its number and its metadata as they were, on the disk as in memory', () => {
+    const name = 'leaves each value, its number and its metadata as they were, on the disk as in memory';
+    const property = fc.property(fc.array(change, { maxLength: 50, size: 'max' }), fc.boolean(), (changes, is4k) => {
+      const device = formatted(4096, 512, is4k ? 4096 : 512);
+      const options = { compaction: 'manual' } as const;
+      let store = open(device, options);
+      const model = new Map<string, { value: Uint8Array; sequence: number; ts: number }>();
+      let sequence = 0;
+      const putAll = (keys: readonly string[], bytesOf: () => Uint8Array, ts: number): void => {
+        for (const one of keys) {
+          model.delete(one);
+          model.set(one, { value: bytesOf(), sequence, ts });
+        }
+      };
+      const check = (one: typeof store): void => {
+        expect(one.list()).toEqual([...model.keys()].sort());
+        for (const [at, { value, sequence: wrote, ts }] of model) {
+          expect(Buffer.compare(one.get(at), value), at).toBe(0);
+          expect(one.stat(at)).toMatchObject({ sequence: wrote, meta: { ts } });
+        }
+        expect(one.stats().damage).toEqual([]);
+      };
+      for (const [i, one] of changes.entries()) {
+        if (one.what === 'put') {
+          sequence++;
+          store.put(one.key, bytes(one.length, i), { meta: { ts: i } });
+          putAll([one.key], () => bytes(one.length, i), i);
+        } else if (one.what === 'delete') {
+          if (store.delete(one.key, { durable: false })) sequence++;
+          model.delete(one.key);
+        } else if (one.what === 'transaction') {
+          const deletes = one.deletes.filter((at) => !one.puts.includes(at));
+          if (one.puts.length > 0 || deletes.some((at) => model.has(at))) sequence++;
+          store.transaction(
+            (tx) => {
+              for (const at of deletes) tx.delete(at);
+              for (const at of one.puts) tx.put(at, bytes(one.length, i), { meta: { ts: i } });
+            },
+            { durable: false },
+          );
+          for (const at of deletes) model.delete(at);
+          putAll(one.puts, () => bytes(one.length, i), i);
+        } else if (one.what === 'step') {
+          for (let step = 0; step < one.count; step++) store.compactStep(1);
+        } else if (one.what === 'compact') {
+          store.compact();
+        } else {
+          store = open(device, options);
+        }
+        expect(store.stats().lastSequence).toBe(sequence);
+      }
+      check(store);
+      check(open(device));
+      store.compact();
+      check(store);
+      check(open(device));
+      expect(store.stats().lastSequence).toBe(sequence);
+    });
+    holdProperty(FILE, name, property, { numRuns: 25 });
   });
 });
 

@@ -1,8 +1,11 @@
+import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
 import { VirtualClock } from '../../src/core/index.ts';
 import { type CommitMode, MAX_GROUP_OPERATIONS, open, type Transaction } from '../../src/statefs/index.ts';
+import { holdProperty } from '../property/replay.ts';
 import { bytes, codeThrown, deviceOf, FailingDevice, formatted, imageOf, ioError, reopen } from './helpers.ts';
 
+const FILE = 'test/statefs/transaction.test.ts';
 const modes: CommitMode[] = ['ordered', 'checksummed'];
 const longKey = (i: number): string => `/state/${String(i).padStart(248, 'k')}`;
 
@@ -102,7 +105,7 @@ describe('inside a transaction', () => {
     store.putAtomic('/state/a', bytes(3));
     const before = imageOf(device);
     store.begin().put('/state/a', bytes(200_000));
-    expect(imageOf(device)).toEqual(before);
+    expect(Buffer.compare(imageOf(device), before)).toBe(0);
     expect(reopen(device).get('/state/a')).toEqual(bytes(3));
   });
 
@@ -141,6 +144,142 @@ describe('inside a transaction', () => {
       });
     expect(run).toThrow(TypeError);
     expect(store.list()).toEqual([]);
+  });
+});
+
+describe('a transaction of any changes', () => {
+  const KEYS = ['a', 'b', 'ü', 'there', 'too'].map((name) => `/state/${name}`);
+  const change = fc.record({
+    what: fc.constantFrom('put', 'put', 'delete', 'read' as const),
+    key: fc.constantFrom(...KEYS),
+    length: fc.nat({ max: 40 }),
+  });
+  /** Changes that stand alone, or are tried together and then kept or thrown away. */
+  const part = fc.record({
+    how: fc.constantFrom('plain', 'kept', 'thrown' as const),
+    changes: fc.array(change, { minLength: 1, maxLength: 6 }),
+  });
+
+  it('shows, counts and commits what was changed and not undone', () => {
+    const name = 'shows, counts and commits what was changed and not undone';
+    const property = fc.property(fc.array(part, { maxLength: 8 }), (parts) => {
+      const store = open(formatted(2048));
+      let model = new Map<string, Uint8Array>();
+      for (const key of KEYS.slice(3)) {
+        model.set(key, bytes(7));
+        store.put(key, bytes(7));
+      }
+      const before = new Map(model);
+      const tx = store.begin();
+      // What each changed key holds of the budget: its bytes, and those of its value.
+      let held = new Map<string, number>();
+      let seed = 0;
+      const make = ({ what, key, length }: typeof change extends fc.Arbitrary<infer T> ? T : never): void => {
+        expect(tx.has(key)).toBe(model.has(key));
+        if (what === 'put') {
+          const value = bytes(length, ++seed);
+          tx.put(key, value);
+          model.set(key, value);
+          held.set(key, Buffer.byteLength(key) + length);
+        } else if (what === 'delete') {
+          expect(tx.delete(key)).toBe(model.delete(key));
+          held.set(key, Buffer.byteLength(key));
+        } else if (model.has(key)) {
+          expect(tx.get(key)).toEqual(model.get(key));
+        } else {
+          expect(codeThrown(() => tx.get(key))).toBe('ENOENT');
+        }
+        expect(tx.size).toBe(held.size);
+        expect(tx.bytes).toBe([...held.values()].reduce((sum, one) => sum + one, 0));
+      };
+      for (const { how, changes } of parts) {
+        if (how === 'plain') {
+          changes.forEach(make);
+          continue;
+        }
+        const [wasModel, wasHeld] = [new Map(model), new Map(held)];
+        const run = (): unknown =>
+          tx.attempt(() => {
+            changes.forEach(make);
+            if (how === 'thrown') throw new RangeError('no');
+            return seed;
+          });
+        if (how === 'kept') {
+          expect(run()).toBe(seed);
+        } else {
+          expect(run).toThrow(RangeError);
+          [model, held] = [wasModel, wasHeld];
+        }
+        expect(tx.size).toBe(held.size);
+        expect(tx.bytes).toBe([...held.values()].reduce((sum, one) => sum + one, 0));
+      }
+      for (const key of KEYS) expect(store.has(key)).toBe(before.has(key));
+      tx.commit();
+      expect(tx.state).toBe('committed');
+      expect(store.list()).toEqual([...model.keys()].sort());
+      for (const [key, value] of model) expect(store.get(key)).toEqual(value);
+    });
+    holdProperty(FILE, name, property, { numRuns: 40 });
+  });
+
+  it('tries one thing at a time, at once, and only while it is open', () => {
+    const store = open(formatted());
+    const tx = store.begin();
+    expect(codeThrown(() => tx.attempt(() => tx.attempt(() => 1)))).toBe('EINVAL');
+    expect(() =>
+      tx.attempt(async () => {
+        tx.put('/state/a', bytes(1));
+      }),
+    ).toThrow(TypeError);
+    expect([tx.size, tx.bytes]).toEqual([0, 0]);
+    expect(tx.attempt(() => 7)).toBe(7);
+    tx.put('/state/b', bytes(2));
+    expect(tx.state).toBe('open');
+    tx.commit();
+    for (const call of [
+      () => tx.attempt(() => 7),
+      () => tx.has('/state/a'),
+      () => tx.get('/state/b'),
+      () => tx.put('/state/a', bytes(1)),
+      () => tx.delete('/state/b'),
+      () => tx.commit(),
+    ]) {
+      expect(codeThrown(call)).toBe('EINVAL');
+    }
+    tx.abort();
+    expect(tx.state).toBe('committed');
+    expect(store.list()).toEqual(['/state/b']);
+  });
+
+  it('checks keys and values as the store does, and keeps what it took before', () => {
+    const store = open(formatted(), { budgets: { payloadBytes: 50, transactionBytes: 100, openTransactions: 1 } });
+    const tx = store.begin();
+    tx.put('/state/a', bytes(50));
+    for (const key of ['/other', '/state/', `/state/${'x'.repeat(300)}`]) {
+      const code = key.length > 255 ? 'E2BIG' : 'EINVAL';
+      for (const call of [() => tx.get(key), () => tx.has(key), () => tx.put(key, bytes(1)), () => tx.delete(key)]) {
+        expect(codeThrown(call)).toBe(code);
+      }
+    }
+    expect(() => tx.put('/state/b', 'text' as unknown as Uint8Array)).toThrow(TypeError);
+    expect(codeThrown(() => tx.put('/state/b', bytes(51)))).toBe('E2BIG');
+    // 58 bytes are held: 42 are left, eight of them for a key.
+    expect(codeThrown(() => tx.put('/state/b', bytes(35)))).toBe('E2BIG');
+    expect(tx.bytes).toBe(58);
+    tx.put('/state/b', bytes(34));
+    expect(tx.bytes).toBe(100);
+    expect(codeThrown(() => tx.delete('/state/c'))).toBe('E2BIG');
+    tx.put('/state/b', bytes(30));
+    expect(codeThrown(() => store.begin())).toBe('EBUSY');
+    // One that fails to commit is over, and makes room.
+    tx.commit();
+    const late = store.begin();
+    late.has('/state/a');
+    store.putAtomic('/state/a', bytes(1));
+    expect(codeThrown(() => late.commit())).toBe('EBUSY');
+    expect(late.state).toBe('aborted');
+    store.begin().abort();
+    expect(store.get('/state/b')).toEqual(bytes(30));
   });
 });
 
