@@ -156,10 +156,7 @@ class Check {
     } catch (error) {
       const code = codeOf(error);
       if (code !== 'EINTEGRITY' && code !== 'EIO') throw error;
-      const what = messageOf(
-        error instanceof StateFsError && error.cause instanceof StateFsError ? error.cause : error,
-      );
-      const brief = what.replace(`${entry.key}: `, '').replace(': put it again, or restore it', '');
+      const brief = messageOf(error).replace(`${entry.key}: `, '').replace(': put it again, or restore it', '');
       if (code === 'EINTEGRITY') this.#loseValue(entry, brief);
       else this.#findUnreadable(entry, brief);
       return;

@@ -29,14 +29,14 @@ export const soundRepair: RepairRules = { newLife: true };
  */
 export function repair(found: Survey, result: CheckResult, rules: StoreRules, repairRules: RepairRules): string[] {
   const done: string[] = [];
-  const damage = result.findings.filter(({ severity }) => severity === 'damage');
-  const isLost = damage.some((finding) => finding.repair === 'restore-superblock');
-  const isInDoubt = damage.some((finding) => finding.repair === 'end-log');
+  const { findings } = result;
+  const isLost = findings.some((finding) => finding.repair === 'restore-superblock');
+  const isInDoubt = findings.some((finding) => finding.repair === 'end-log');
   if (isLost || isInDoubt) restoreSuperblocks(found, rules, repairRules);
   if (isLost) done.push('restored the lost superblock copy');
   if (isInDoubt) done.push('recorded where the log ends');
-  const lost = new Set(damage.flatMap(({ kind, keys }) => (kind === 'value-lost' ? keys : [])));
-  const anew = new Set(damage.flatMap((finding) => (finding.repair === 'write-anew' ? finding.keys : [])));
+  const lost = new Set(findings.flatMap(({ kind, keys }) => (kind === 'value-lost' ? keys : [])));
+  const anew = new Set(findings.flatMap((finding) => (finding.repair === 'write-anew' ? finding.keys : [])));
   for (const key of lost) anew.delete(key);
   if (lost.size + anew.size === 0) return done;
   const store = open(found.device, {

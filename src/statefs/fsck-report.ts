@@ -100,6 +100,6 @@ export interface FsckReport {
 export function verdictOf({ findings }: CheckResult): Verdict {
   const damage = findings.filter(({ severity }) => severity === 'damage');
   if (damage.length === 0) return 'clean';
-  if (damage.some(({ kind, code }) => kind === 'not-openable' && code === 'EINVAL')) return 'no-store';
+  if (damage.some(({ code }) => code === 'EINVAL')) return 'no-store';
   return damage.every(({ repair }) => repair !== undefined) ? 'repairable' : 'beyond-repair';
 }

@@ -34,7 +34,7 @@ export function fsck(device: BlockDevice, options: FsckOptions = {}): FsckReport
     if (options.repair && rules.barriers.open) device.flush();
     const first = check(device, rules, onProgress);
     const verdict = verdictOf(first.result);
-    const isMendable = first.result.findings.some((finding) => finding.severity === 'damage' && finding.repair);
+    const isMendable = first.result.findings.some((finding) => finding.repair !== undefined);
     if (!options.repair || !isMendable || first.survey === undefined) {
       return { verdict, check: first.result, repairs: [], after: undefined };
     }

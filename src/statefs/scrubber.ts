@@ -452,6 +452,5 @@ function idOf({ key, sequence }: IndexEntry): string {
 
 /** What is wrong with `entry`, without the advice that goes with reading it. */
 function causeOf(entry: IndexEntry, error: unknown): string {
-  const first = error instanceof StateFsError && error.cause instanceof Error ? error.cause : error;
-  return messageOf(first).replace(`${entry.key}: `, '').replace(': put it again, or restore it', '');
+  return messageOf(error).replace(`${entry.key}: `, '').replace(': put it again, or restore it', '');
 }

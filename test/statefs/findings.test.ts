@@ -178,6 +178,8 @@ const DAMAGED: readonly (readonly [string, () => LogBuilder])[] = [
     three({ commitSaid: () => ({ entries: keys.map((key) => ({ key, payloadBytes: 1 })) }) }),
     erased(19),
   ),
+  log('a commit of another group', closed(22, 2), three({ commitSaid: () => ({ body: { groupSector: 17 } }) })),
+  log('two groups damaged, a temp frame of each', closed(26, 3), three(), group(22, 3, { keys }), erased(19, 23)),
   log('a value lost before', closed(22, 2), three({ kinds: [1, 3, 1] })),
   log('a group lost before the log moved', closed(22, 2, { lostSequence: 1 }), three()),
   log('a payload whose first frame is wrong', closed(20, 2, { payloadFloor: 100 }), extent(100, { epoch: 9 })),
@@ -267,6 +269,35 @@ describe('fsck and its repair say all of', () => {
       `fsck: the medium does not give ${name}`,
       new Map([['it', fsckText(failing(build, ...sectors))]]),
     );
+  });
+
+  test('a defect: whatever is no failure of the device passes through, from each read', () => {
+    const [, build] = log('', closed(20, 2, { payloadFloor: 100 }), extent());
+    let left = 0;
+    for (let nth = 1; left <= 0; nth++) {
+      const device = new FailingDevice(build().device);
+      left = nth;
+      device.before = (kind) => {
+        if (kind === 'read' && --left === 0) throw new RangeError('a defect');
+      };
+      const code = codeThrown(() => fsck(device));
+      expect(code).toBe(left > 0 ? 'none' : 'RangeError: a defect');
+    }
+  });
+
+  test('a wrong argument, and flush before they look only where they repair', () => {
+    const [, build] = log('', closed(22, 2), three());
+    const device = new FailingDevice(build().device);
+    for (const wrong of [null, 'repair']) {
+      expect(() => fsck(device, wrong as never)).toThrow(/^options: expected an object/);
+    }
+    const barriers = { ...soundRules.barriers, open: false };
+    fsck(device);
+    fsck(device, { repair: true, rules: { ...soundRules, barriers } });
+    expect(device.flushes).toBe(0);
+    fsck(device, { repair: true });
+    expect(device.flushes).toBe(1);
+    expect(device.writes).toBe(0);
   });
 
   test('groups and payloads that stand at no unit', () => {
