@@ -43,6 +43,7 @@ export const FOLDERS = {
       'test/statefs/group.test.ts',
       'test/statefs/calls.test.ts',
       'test/statefs/log-writer.test.ts',
+      'test/statefs/space-keeper.test.ts',
       'test/statefs/format.test.ts',
       'test/statefs/store.test.ts',
       'test/statefs/recovery-table.test.ts',

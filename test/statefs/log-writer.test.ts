@@ -21,6 +21,8 @@ const COPIES = [0, 8];
 /** Notes what is done to a device: S a superblock, W any other write, F a flush, R a read. */
 class Watch extends FailingDevice {
   done = '';
+  /** Sectors of the superblocks that were written, and what those say. */
+  readonly places: number[] = [];
   readonly superblocks: Superblock[] = [];
   readonly frames: FrameHeader[] = [];
   readonly codec = new FrameCodec(STORE_ID, 512);
@@ -46,6 +48,7 @@ class Watch extends FailingDevice {
     if (COPIES.includes(sector)) {
       const found = decodeSuperblock(source, sector === 0 ? 0 : 1);
       if (found.state === 'valid') this.superblocks.push(found.superblock);
+      this.places.push(sector);
       return;
     }
     for (let at = 0; at < source.length; at += 512) {
@@ -64,6 +67,7 @@ class Watch extends FailingDevice {
     const { done } = this;
     this.done = '';
     this.superblocks.length = 0;
+    this.places.length = 0;
     this.frames.length = 0;
     this.failing = failing;
     this.#count = 0;
@@ -180,6 +184,73 @@ describe('what is done to the device by', () => {
   });
 });
 
+describe('compaction', () => {
+  it('opens the life of the log first where that has none yet, and costs no more the second time', () => {
+    const { device, store } = watched();
+    store.putAtomic('/state/a', bytes(10));
+    const later = open(device, { compaction: 'manual' });
+    device.take();
+    later.compact();
+    expect(device.superblocks.map(({ epoch }) => epoch)).toEqual([4, 4, 6, 6]);
+    expect(device.take()).toBe('SFSFRWFSFSF');
+    later.compact();
+    expect(device.take()).toBe('SFRWFSFSF');
+  });
+});
+
+describe('a scrub', () => {
+  const noise = new Uint8Array(512).fill(0xee);
+
+  /** A store of which copies of the superblock go bad; the newer one stands at the last of `copies`. */
+  function damaged(wrong: readonly ('newer' | 'older')[], hasLife: boolean) {
+    const inner = formatted(1024);
+    const device = new Watch(inner);
+    const first = open(device, { compaction: 'manual' });
+    first.putAtomic('/state/a', bytes(10));
+    const newer = device.places.at(-1) as number;
+    const older = newer === 0 ? 8 : 0;
+    const store = hasLife ? first : open(device, { compaction: 'manual' });
+    for (const one of wrong) inner.write(one === 'newer' ? newer : older, noise);
+    device.take();
+    return { device, store, newer, older };
+  }
+  const withoutReads = (done: string): string => done.replaceAll('R', '');
+
+  test.each([true, false])('writes anew only what is wrong, and flushes it, in a life: %s', (hasLife) => {
+    for (const [wrong, places] of [
+      [['older'], ['older']],
+      [['newer'], ['newer']],
+      [
+        ['older', 'newer'],
+        ['older', 'newer'],
+      ],
+    ] as const) {
+      const { device, store, newer, older } = damaged(wrong, hasLife);
+      store.scrub();
+      expect(device.places).toEqual(places.map((one) => (one === 'newer' ? newer : older)));
+      expect(withoutReads(device.take())).toBe('SF'.repeat(places.length));
+      // A copy that is written in turn opens the life.
+      store.putAtomic('/state/b', bytes(10));
+      expect(device.take()).toBe(hasLife || wrong[0] === 'older' ? 'WF' : 'SFWF');
+      const image = imageOf(device);
+      for (const copy of [0, 1] as const) {
+        expect(decodeSuperblock(image.subarray(copy * 4096, copy * 4096 + 512), copy).state).toBe('valid');
+      }
+    }
+  });
+
+  it('leaves in doubt what the disk holds where it fails to write one, or to flush it', () => {
+    for (const wrong of ['older', 'newer'] as const) {
+      for (const failing of ['write', 'flush']) {
+        const { device, store } = damaged([wrong], true);
+        device.before = (kind) => kind === failing && ioError();
+        expect(codeThrown(() => store.scrub())).toBe('EIO');
+        expect(store.isLatched).toBe(true);
+      }
+    }
+  });
+});
+
 describe('long commits', () => {
   it('are told by a feature bit before the first of them, once and for all lives; short ones are not', () => {
     const { device, store } = watched(4096);
@@ -243,6 +314,19 @@ describe('the recorded frontier', () => {
     lazily(store, 1);
     expect(device.superblocks).toMatchObject([{ frontierSector: durable + STRIDE, frontierSequence: 53 + 32 }]);
     expect(device.take()).toBe('FSW');
+  });
+
+  it('is recorded without a flush up to a whole stride past what is durable, and in doubt where that fails', () => {
+    for (const failing of [0, 1]) {
+      const { device, store } = watched();
+      store.putAtomic('/state/a', bytes(10));
+      lazily(store, STRIDE / 2 - 1);
+      expect(device.take(failing)).toBe(`SFWF${'W'.repeat(31)}`);
+      expect(codeThrown(() => lazily(store, 1))).toBe(failing === 0 ? 'none' : 'EIO');
+      if (failing === 0) expect(device.superblocks).toMatchObject([{ frontierSector: START + 2, frontierSequence: 1 }]);
+      expect(device.take()).toBe(failing === 0 ? 'SW' : 'S');
+      expect(store.isLatched).toBe(failing > 0);
+    }
   });
 
   it('may be passed by one group that is longer than a stride, once all before it is durable', () => {
