@@ -1,5 +1,4 @@
 import { isDeepStrictEqual } from 'node:util';
-import { collectInPlace } from '../dist/cli/collector.js';
 import { exploreInWorkers } from '../dist/explore/index.js';
 import { rotated, summarize } from './stats.mjs';
 import { fixed, formatTable, times, verdict } from './table.mjs';
@@ -8,10 +7,11 @@ import { fixed, formatTable, times, verdict } from './table.mjs';
 const GOAL = 1.7;
 const WORKERS = [1, 2];
 /**
- * So long that the start of a thread, and the compilation of everything in each, weigh little. `plain`: each recovery is
- * run, also one that is known.
+ * The first is so long that the start of a thread, and the compilation of everything in each, weigh little; the others tell
+ * what these cost. `plain`: each recovery is run, also one that is known.
  */
 const SCENARIOS = [
+  { name: 'boot-control', depth: 6, commit: 'ordered', plain: true },
   { name: 'boot-control', depth: 5, commit: 'ordered', plain: true },
   { name: 'media', depth: 2, commit: 'ordered', plain: false, media: { kinds: ['bit-rot'] } },
 ];
@@ -31,17 +31,7 @@ async function runOnce({ name, depth, commit, plain, media }, workers) {
 }
 
 /** @param {{ quick: boolean, progress: (line: string) => void }} settings */
-export async function measureWorkers(settings) {
-  // As `powercut explore` does.
-  const collectAsBefore = collectInPlace();
-  try {
-    return await measure(settings);
-  } finally {
-    collectAsBefore();
-  }
-}
-
-async function measure({ quick, progress }) {
+export async function measureWorkers({ quick, progress }) {
   const roundCount = quick ? 1 : 3;
   const rows = [];
   for (const scenario of quick ? QUICK_SCENARIOS : SCENARIOS) {

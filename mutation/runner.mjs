@@ -177,6 +177,8 @@ class InProcessRunner {
       this.#tests ??= await this.#load('plain');
     } catch (error) {
       this.#tests = undefined;
+      // Not the mutant's doing: nothing may count as killed by it.
+      if (!isStatic) throw error;
       return { status: MutantRunStatus.Killed, killedBy: ['loading'], failureMessage: String(error), nrOfTests: 0 };
     }
     const chosen = testFilter === undefined ? this.#tests : this.#tests.filter(({ id }) => testFilter.includes(id));

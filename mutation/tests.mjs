@@ -35,6 +35,8 @@ export const FOLDERS = {
   'src/statefs': {
     quick: [
       'test/statefs/guards.test.ts',
+      'test/statefs/checksum.test.ts',
+      'test/statefs/memory.test.ts',
       'test/statefs/geometry.test.ts',
       'test/statefs/options.test.ts',
       'test/statefs/keys.test.ts',

@@ -16,7 +16,6 @@ import {
   rowOf,
   type StrategyResult,
 } from './bugs-report.ts';
-import { collectInPlace } from './collector.ts';
 import type { CommandContext } from './command.ts';
 import { EXIT_CLEAN, EXIT_VIOLATION } from './exit-codes.ts';
 import { type Output, paint } from './output.ts';
@@ -70,7 +69,6 @@ export function bugsCommand({ output, exit }: CommandContext): Command {
 }
 
 function runBugs(flags: BugsFlags, output: Output): number {
-  collectInPlace();
   const cases = benchmarkCases.filter(({ id }) => flags.only === undefined || String(id) === flags.only);
   if (cases.length === 0) {
     const names = benchmarkCases.filter(({ isControl }) => isControl).map(({ id }) => id);

@@ -6,7 +6,6 @@ import {
   type Unit,
   type Violation,
 } from '../explore/index.ts';
-import { collectInPlace } from './collector.ts';
 import { checkTogether, commitOf, type ExploreFlags, exploreOptions, settingsOf } from './explore-flags.ts';
 import { exitCode, replayLine, report, toJson } from './explore-report.ts';
 import { junitOf, writeJUnit } from './junit.ts';
@@ -121,7 +120,6 @@ export async function exploreHere(
     onProgress: (now) => progress.update(now),
     ...more,
   };
-  const collectAsBefore = collectInPlace();
   const exploring =
     flags.workers > 1
       ? exploreInWorkers({ module: SCENARIO_MODULE, data: source }, { ...options, workers: flags.workers })
@@ -130,10 +128,7 @@ export async function exploreHere(
     .catch((error: unknown) => {
       throw scenarioFailure(name, error);
     })
-    .finally(() => {
-      progress.end();
-      collectAsBefore();
-    });
+    .finally(() => progress.end());
 }
 
 function resultFileOf(name: string, flags: ExploreFlags): ResultFile | undefined {

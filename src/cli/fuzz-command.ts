@@ -8,7 +8,6 @@ import {
 } from '../faults/index.ts';
 import type { CommitMode } from '../statefs/index.ts';
 import { type FuzzCase, Fuzzer, type FuzzFailure, type FuzzOutcome, fuzzBreaks } from '../testing/index.ts';
-import { collectInPlace } from './collector.ts';
 import type { CommandContext } from './command.ts';
 import { EXIT_CLEAN, EXIT_VIOLATION } from './exit-codes.ts';
 import { parseFaults } from './faults-option.ts';
@@ -102,7 +101,6 @@ function parseKinds(text: string): readonly MediaFaultKind[] {
 
 /** Runs `powercut fuzz`. @returns the exit code */
 function runFuzz(flags: FuzzFlags, output: Output): number {
-  collectInPlace();
   if (flags.corpus === '') throw misuse('--corpus: expected the name of a folder, got none');
   if (flags.junit !== undefined) checkReport('--junit', flags.junit, {});
   const session = new FuzzSession(flags, output);

@@ -1,4 +1,4 @@
-import { viewOf } from '../core/index.ts';
+import { invariant, viewOf } from '../core/index.ts';
 
 /** A stretch of memory, and a view of it. */
 export interface Memory {
@@ -32,7 +32,10 @@ export function borrowMemory(byteCount: number): Memory {
 /** Ends the borrower's use of it. */
 export function giveBackMemory(memory: Memory): void {
   const ofItsSize = idle[log2Of(memory.bytes.length) - MIN_LOG2];
-  if (ofItsSize !== undefined && ofItsSize.length < MAX_IDLE) ofItsSize.push(memory);
+  if (ofItsSize === undefined) return;
+  // Two would work in it.
+  invariant(!ofItsSize.includes(memory), 'memory is given back once');
+  if (ofItsSize.length < MAX_IDLE) ofItsSize.push(memory);
 }
 
 function log2Of(byteCount: number): number {
